@@ -1,0 +1,55 @@
+# Everything a developer or a newcomer runs. Needs Python 3.11, git and make; the rest is set up.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo up test check format lint types imports openapi bench-sandbox lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## Set up .venv, nothing else
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+demo: $(STAMP) ## Start everything, scan 25,000 sandbox deals, show the result, end
+	$(BIN)/hubspot-deals demo
+
+up: $(STAMP) ## Start everything and leave it running; ARGS="--hubspot-url …" passes options
+	$(BIN)/hubspot-deals up $(ARGS)
+
+test: $(STAMP) ## Unit, contract, integration and end-to-end tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: format lint types imports ## Format, lint, types, import rules
+
+format: $(STAMP) ## Format the code
+	$(BIN)/ruff format .
+
+lint: $(STAMP) ## Lint the code
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(STAMP) ## Check types
+	$(BIN)/mypy
+
+imports: $(STAMP) ## Check the import rules
+	$(BIN)/lint-imports
+
+openapi: $(STAMP) ## Write openapi.json anew
+	$(BIN)/python -m api.openapi
+
+bench-sandbox: $(STAMP) ## Measure how many pages a second the sandbox serves
+	$(BIN)/python benchmarks/sandbox_pages.py
+
+lock: $(STAMP) ## Write constraints.txt from what is installed
+	$(BIN)/python -m pip freeze --exclude-editable --disable-pip-version-check > constraints.txt
+
+clean: ## Remove the set-up and what the local stack stored
+	rm -rf $(VENV) .hubspot-deals .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,1 @@
+"""HubSpot deals into PostgreSQL: the pipeline, its Dagster definitions and its command line."""

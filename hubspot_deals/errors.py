@@ -1,0 +1,190 @@
+"""Why a scan can fail, split by whether trying again can help.
+
+    HubSpotDealsError
+    ├── TransientError              the same attempt may succeed later
+    │   ├── HubSpotUnavailableError
+    │   ├── HubSpotRateLimitError
+    │   ├── LoadFailedError
+    │   └── LeaseLostError
+    └── PermanentError              somebody has to change something first
+        ├── ConfigurationError
+        ├── HubSpotAuthenticationError
+        ├── HubSpotScopeError
+        ├── HubSpotRequestError
+        ├── HubSpotProtocolError
+        ├── CredentialError
+        ├── ScanNotFoundError
+        ├── ScanExistsError
+        ├── IdempotencyConflictError
+        ├── ScanBusyError
+        ├── ScanSupersededError
+        └── IncompleteScanError
+
+The text of an error says what was attempted, what came back and what to do. No text carries a
+credential: errors are stored by Dagster and shown to callers.
+"""
+
+from collections.abc import Sequence
+
+
+class HubSpotDealsError(Exception):
+    """The root of every error that this product raises on purpose."""
+
+
+class TransientError(HubSpotDealsError):
+    """Trying the same thing again later can help."""
+
+
+class PermanentError(HubSpotDealsError):
+    """Trying again does not help before something is changed."""
+
+
+class ConfigurationError(PermanentError):
+    """A setting is missing or cannot be used; the message names it."""
+
+
+class HubSpotUnavailableError(TransientError):
+    """HubSpot did not give a usable answer within the time allowed for retries."""
+
+    def __init__(self, request: str, last_answer: str, seconds: float) -> None:
+        self.request = request
+        self.last_answer = last_answer
+        self.seconds = seconds
+        super().__init__(
+            f"HubSpot did not answer {request} usably for {seconds:.0f} s; last: {last_answer}. "
+            "Committed rows are kept. Run the scan again later."
+        )
+
+
+class HubSpotRateLimitError(TransientError):
+    """HubSpot refused requests for longer than the time allowed for retries."""
+
+    def __init__(self, request: str, policy: str, seconds: float) -> None:
+        self.request = request
+        self.policy = policy
+        self.seconds = seconds
+        super().__init__(
+            f"HubSpot's {policy} limit refused {request} for {seconds:.0f} s. Other applications "
+            "may be using this account's budget. Run the scan again when it is free."
+        )
+
+
+class HubSpotAuthenticationError(PermanentError):
+    """HubSpot did not accept the access token."""
+
+    def __init__(self, request: str, status: int, answer: str) -> None:
+        self.request = request
+        self.status = status
+        super().__init__(
+            f"HubSpot rejected the access token at {request} (HTTP {status}: {answer}). "
+            "Start a new scan with a valid private-app token."
+        )
+
+
+class HubSpotScopeError(PermanentError):
+    """The access token lacks a scope."""
+
+    def __init__(self, request: str, scopes: Sequence[str]) -> None:
+        self.request = request
+        self.scopes = tuple(scopes)
+        super().__init__(
+            f"The access token may not use {request}: missing scope {' or '.join(self.scopes)}. "
+            "Grant it to the private app in HubSpot and start a new scan."
+        )
+
+
+class HubSpotRequestError(PermanentError):
+    """HubSpot refused a request for a reason that repeating it does not change."""
+
+    def __init__(self, request: str, status: int, answer: str, advice: str = "") -> None:
+        self.request = request
+        self.status = status
+        self.answer = answer
+        text = f"HubSpot refused {request} (HTTP {status}: {answer})."
+        super().__init__(f"{text} {advice}" if advice else text)
+
+
+class HubSpotProtocolError(PermanentError):
+    """HubSpot's answers contradict what its API promises, so reading on would not be exact."""
+
+
+class LoadFailedError(TransientError):
+    """dlt could not load a package."""
+
+    def __init__(self, step: str, reason: str) -> None:
+        self.step = step
+        # PostgreSQL quotes the offending row from the second line on; that is a customer's data.
+        first_line = reason.strip().splitlines()[0] if reason.strip() else "unknown reason"
+        super().__init__(
+            f"Loading into PostgreSQL failed at dlt's step {step}: {first_line}. "
+            "Committed rows are kept. Run the scan again when the database is well."
+        )
+
+
+class LeaseLostError(TransientError):
+    """Another run has taken this scan over; this one may write nothing more."""
+
+    def __init__(self, scan_id: str, epoch: int) -> None:
+        self.scan_id = scan_id
+        self.epoch = epoch
+        super().__init__(
+            f"Scan {scan_id} is no longer held by this run (epoch {epoch}); it wrote nothing more."
+        )
+
+
+class CredentialError(PermanentError):
+    """A stored credential is missing or cannot be decrypted."""
+
+
+class ScanNotFoundError(PermanentError):
+    """No scan has this id."""
+
+    def __init__(self, scan_id: str) -> None:
+        self.scan_id = scan_id
+        super().__init__(f"No scan found with ID: {scan_id}")
+
+
+class ScanExistsError(PermanentError):
+    """The scan id is taken."""
+
+    def __init__(self, scan_id: str) -> None:
+        self.scan_id = scan_id
+        super().__init__(f"A scan with ID '{scan_id}' already exists")
+
+
+class IdempotencyConflictError(PermanentError):
+    """An idempotency key came back with another request."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This Idempotency-Key was already used for a different request; use a new key"
+        )
+
+
+class ScanBusyError(PermanentError):
+    """Another run is working on this scan right now."""
+
+    def __init__(self, scan_id: str) -> None:
+        self.scan_id = scan_id
+        super().__init__(f"Scan {scan_id} is being worked on by another run; wait for it to end.")
+
+
+class ScanSupersededError(PermanentError):
+    """This run was launched for a state of the scan that is over."""
+
+    def __init__(self, scan_id: str) -> None:
+        self.scan_id = scan_id
+        super().__init__(
+            f"Scan {scan_id} was already taken up by another launch, so this run has nothing to do."
+        )
+
+
+class IncompleteScanError(PermanentError):
+    """What is stored is not what was read, so the scan is not declared complete."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__(
+            f"The stored rows do not add up ({'; '.join(faults)}), so the scan is not served. "
+            "Start it again."
+        )

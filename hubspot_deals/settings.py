@@ -1,0 +1,62 @@
+"""The pipeline's settings, read from the environment as `HUBSPOT_DEALS_…`.
+
+`docs/configuration.md` and `.env.example` list every one; a test compares them with this class.
+"""
+
+from typing import Final, TypeVar
+
+from pydantic import Field, HttpUrl, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from hubspot_deals.errors import ConfigurationError
+
+PREFIX: Final = "HUBSPOT_DEALS_"
+_Settings = TypeVar("_Settings", bound=BaseSettings)
+
+
+class PipelineSettings(BaseSettings):
+    """What the code location and its run workers need."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX)
+
+    database_url: SecretStr = Field(description="PostgreSQL for scans and rows, as a libpq URL.")
+    encryption_keys: SecretStr = Field(
+        description="Key ring for stored access tokens: `ID:BASE64` of 32 bytes, comma separated; "
+        "the first one encrypts, all decrypt."
+    )
+    hubspot_url: HttpUrl = Field(
+        default=HttpUrl("https://api.hubapi.com"), description="Base URL of the HubSpot API."
+    )
+    hubspot_api_version: str = Field(
+        default="2026-03",
+        pattern=r"^(v3|20\d\d-(03|09))$",
+        description="HubSpot API version: a date version such as `2026-03`, or `v3`.",
+    )
+    chunk_rows: int = Field(
+        default=10_000, ge=100, le=10_000, description="Most deals in one committed chunk."
+    )
+    chunk_seconds: float = Field(
+        default=2.0, gt=0, le=10, description="Longest time one chunk is read for, in seconds."
+    )
+    searches_per_second: float = Field(
+        default=5.0, gt=0, description="HubSpot's search limit of one account, per second."
+    )
+    request_timeout_seconds: float = Field(
+        default=30.0, gt=0, description="Longest silence of one HubSpot request, in seconds."
+    )
+    retry_seconds: float = Field(
+        default=300.0, gt=0, description="Longest time one HubSpot request is retried, in seconds."
+    )
+
+
+def load_settings(settings: type[_Settings]) -> _Settings:
+    """Read settings; raises ConfigurationError that names every missing or wrong variable."""
+    try:
+        return settings()
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{PREFIX}{'.'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
+            for fault in error.errors(include_input=False, include_url=False)
+        )
+        msg = f"Settings cannot be used: {faults}. See docs/configuration.md."
+        raise ConfigurationError(msg) from None

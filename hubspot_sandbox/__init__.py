@@ -1,0 +1,1 @@
+"""A faithful HubSpot CRM API on localhost, so that the extractor meets HubSpot's real habits."""

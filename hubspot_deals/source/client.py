@@ -1,0 +1,282 @@
+"""HTTP to HubSpot: authorization, pacing, retries, and the one place where answers become errors.
+
+One retry policy for all requests, bounded in total time. Nothing here knows what a deal is.
+"""
+
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Final, Self
+
+import aiohttp
+import orjson
+from pydantic import SecretStr
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_before_delay
+
+from hubspot_deals.errors import (
+    HubSpotAuthenticationError,
+    HubSpotDealsError,
+    HubSpotRateLimitError,
+    HubSpotRequestError,
+    HubSpotScopeError,
+    HubSpotUnavailableError,
+)
+from hubspot_deals.source.endpoints import Endpoint
+from hubspot_deals.source.governor import SEARCHES_PER_SECOND, Budget, Governor
+
+# 423 locked, 477 portal migration, 520-526 and 530 come from the network edge as HTML.
+_RETRIED_STATUSES: Final = frozenset({408, 423, 429, 477, 500, 502, 503, 504, *range(520, 527)})
+_EDGE_REJECTED: Final = 530
+"""What a malformed token gets from the network edge before HubSpot sees it."""
+_SHORT_PAUSE, _LONG_PAUSE = 0.2, 20.0
+_SEARCH_PAUSE, _BURST_PAUSE, _LOCK_PAUSE = 1.0, 2.0, 2.0
+_ANSWER_CHARACTERS: Final = 300
+
+
+@dataclass(slots=True)
+class RequestCounts:
+    """What a reader has asked HubSpot for so far."""
+
+    requests: int = 0
+    retries: int = 0
+    by_budget: dict[str, int] = field(default_factory=dict)
+
+
+class _RetryableAnswer(Exception):  # noqa: N818 - never leaves this module
+    """An answer that may be better next time, the wait it asks for, and the error if it is not."""
+
+    def __init__(self, what: str, *, wait: float | None = None, refused: bool = False) -> None:
+        super().__init__(what)
+        self.what = what
+        self.wait = wait
+        self.refused = refused
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionOptions:
+    """How to reach HubSpot. Times in seconds."""
+
+    base_url: str = "https://api.hubapi.com"
+    api_version: str = "2026-03"
+    request_timeout: float = 30.0
+    retry_time: float = 300.0
+    searches_per_second: float = SEARCHES_PER_SECOND
+
+
+class HubSpotClient:
+    """Sends requests of one access token; use it as an async context manager."""
+
+    def __init__(self, token: SecretStr, options: ConnectionOptions) -> None:
+        self._token = token
+        self._options = options
+        self._session: aiohttp.ClientSession | None = None
+        self.governor = Governor(options.searches_per_second)
+        self.counts = RequestCounts()
+
+    async def __aenter__(self) -> Self:
+        timeout = aiohttp.ClientTimeout(
+            total=4 * self._options.request_timeout,
+            sock_connect=self._options.request_timeout,
+            sock_read=self._options.request_timeout,
+        )
+        self._session = aiohttp.ClientSession(
+            headers={
+                "Authorization": f"Bearer {self._token.get_secret_value()}",
+                "Accept": "application/json",
+            },
+            timeout=timeout,
+            trust_env=True,
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def get(
+        self, endpoint: Endpoint, params: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """Return the JSON object at a path."""
+        return await self._request("GET", endpoint, params=params)
+
+    async def post(
+        self,
+        endpoint: Endpoint,
+        body: Mapping[str, Any],
+        params: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """Send a JSON object and return the answer's. For reads only: it is repeated on faults."""
+        return await self._request("POST", endpoint, params=params, body=orjson.dumps(body))
+
+    async def _request(
+        self,
+        method: str,
+        endpoint: Endpoint,
+        *,
+        params: Mapping[str, str] | None,
+        body: bytes | None = None,
+    ) -> dict[str, Any]:
+        name = f"{method} {endpoint.path}"
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(_RetryableAnswer),
+            stop=stop_before_delay(self._options.retry_time),
+            wait=_pause,
+            reraise=True,
+        )
+        try:
+            async for attempt in retrying:
+                with attempt:
+                    self.counts.retries += attempt.retry_state.attempt_number > 1
+                    return await self._send(method, endpoint, name, params=params, body=body)
+        except _RetryableAnswer as answer:
+            raise self._gave_up(name, endpoint, answer) from answer.__cause__
+        raise AssertionError(name)
+
+    async def _send(
+        self,
+        method: str,
+        endpoint: Endpoint,
+        name: str,
+        *,
+        params: Mapping[str, str] | None,
+        body: bytes | None,
+    ) -> dict[str, Any]:
+        if self._session is None:
+            msg = "HubSpotClient must be entered before it sends requests"
+            raise RuntimeError(msg)
+        await self.governor.admit(endpoint.budget)
+        self.counts.requests += 1
+        self.counts.by_budget[endpoint.budget] = self.counts.by_budget.get(endpoint.budget, 0) + 1
+        try:
+            async with self._session.request(
+                method,
+                self._options.base_url.rstrip("/") + endpoint.path,
+                params=params,
+                data=body,
+                headers={"Content-Type": "application/json"} if body is not None else None,
+                # A redirect would carry the token to wherever the answer says.
+                allow_redirects=False,
+            ) as response:
+                content = await response.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise _RetryableAnswer(self._redact(f"{type(error).__name__}: {error}")) from error
+        self.governor.observe(response.headers)
+        if 200 <= response.status < 300:  # noqa: PLR2004
+            return self._parse(content)
+        raise self._failed(name, endpoint, response, content)
+
+    def _parse(self, content: bytes) -> dict[str, Any]:
+        """HTML or cut JSON with status 200 comes from the network edge; it passes."""
+        try:
+            answer = _load_json(content)
+        except ValueError as error:
+            what = f"HTTP 200 without valid JSON ({_excerpt(content)})"
+            raise _RetryableAnswer(self._redact(what)) from error
+        if not isinstance(answer, dict):
+            what = f"HTTP 200 with a JSON {type(answer).__name__}"
+            raise _RetryableAnswer(what)
+        return answer
+
+    def _failed(
+        self, name: str, endpoint: Endpoint, response: aiohttp.ClientResponse, content: bytes
+    ) -> Exception:
+        """Return the exception for an unsuccessful answer."""
+        status, fields = response.status, _error_fields(content)
+        answer = self._redact(str(fields.get("message") or _excerpt(content)))
+        if status == 429:  # noqa: PLR2004
+            return self._refused(name, endpoint, response, fields)
+        if status in _RETRIED_STATUSES:
+            wait = _retry_after(response) or (_LOCK_PAUSE if status in {423, 477} else None)
+            return _RetryableAnswer(f"HTTP {status} ({answer})", wait=wait)
+        if status in {401, _EDGE_REJECTED}:
+            return HubSpotAuthenticationError(name, status, answer)
+        if status == 403:  # noqa: PLR2004
+            return HubSpotScopeError(name, _missing_scopes(fields) or [endpoint.scope])
+        return HubSpotRequestError(name, status, answer, _ADVICE.get(status, ""))
+
+    def _refused(
+        self,
+        name: str,
+        endpoint: Endpoint,
+        response: aiohttp.ClientResponse,
+        fields: Mapping[str, Any],
+    ) -> Exception:
+        """A refusal closes the whole budget, so that no other request runs into it as well."""
+        if fields.get("policyName") == "DAILY" or "daily" in str(fields.get("message", "")).lower():
+            return HubSpotRateLimitError(name, "daily", 0)
+        usual = _SEARCH_PAUSE if endpoint.budget is Budget.SEARCH else _BURST_PAUSE
+        wait = _retry_after(response) or usual
+        self.governor.close(endpoint.budget, min(wait, self._options.retry_time))
+        return _RetryableAnswer("HTTP 429", wait=wait, refused=True)
+
+    def _gave_up(
+        self, name: str, endpoint: Endpoint, answer: _RetryableAnswer
+    ) -> HubSpotDealsError:
+        seconds = self._options.retry_time
+        if answer.refused:
+            return HubSpotRateLimitError(name, endpoint.budget.value, seconds)
+        return HubSpotUnavailableError(name, answer.what, seconds)
+
+    def _redact(self, text: str) -> str:
+        """A server may echo the token; errors are stored and shown, so it never gets that far."""
+        return text.replace(self._token.get_secret_value(), "[access token]")
+
+
+_ADVICE: Final = {
+    404: "Check HUBSPOT_DEALS_HUBSPOT_URL and HUBSPOT_DEALS_HUBSPOT_API_VERSION.",
+    414: "Too many properties for one address; name fewer of them.",
+}
+
+
+def _pause(state: RetryCallState) -> float:
+    """What the answer asked for, or else an exponential pause with full jitter."""
+    answer = state.outcome.exception() if state.outcome else None
+    if isinstance(answer, _RetryableAnswer) and answer.wait is not None:
+        return answer.wait
+    ceiling = min(_LONG_PAUSE, _SHORT_PAUSE * 2.0**state.attempt_number)
+    return random.uniform(ceiling / 2, ceiling)  # noqa: S311 - spreads retries, guards nothing
+
+
+def _retry_after(response: aiohttp.ClientResponse) -> float | None:
+    """Seconds. HubSpot sends the header rarely, and then as whole seconds."""
+    value = response.headers.get("Retry-After", "")
+    return float(value) if value.isdigit() else None
+
+
+def _load_json(content: bytes) -> Any:
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        # orjson refuses lone surrogates, which a cut emoji leaves in a text; the standard
+        # library reads them, and U+FFFD takes their place as in every other encoder.
+        text = json.dumps(json.loads(content), ensure_ascii=False)
+        return orjson.loads(text.encode(errors="replace"))
+
+
+def _error_fields(content: bytes) -> dict[str, Any]:
+    try:
+        fields = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
+def _missing_scopes(fields: Mapping[str, Any]) -> list[str]:
+    """Return the scopes that a 403 names; any one of them would open the endpoint."""
+    scopes: list[str] = []
+    for error in fields.get("errors") or []:
+        context = error.get("context") or {} if isinstance(error, dict) else {}
+        scopes += context.get("requiredGranularScopes") or context.get("requiredScopes") or []
+    return [str(scope) for scope in scopes]
+
+
+def _excerpt(content: bytes) -> str:
+    text = " ".join(content[:_ANSWER_CHARACTERS].decode(errors="replace").split())
+    return text or "empty body"

@@ -1,0 +1,65 @@
+"""HubSpot owners as the `users` table: active and archived ones, or what the deals show of them."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from hubspot_deals.errors import HubSpotProtocolError
+from hubspot_deals.source.client import HubSpotClient
+from hubspot_deals.source.endpoints import Endpoints
+
+_PAGE: Final = "100"
+
+
+async def fetch_owners(client: HubSpotClient, endpoints: Endpoints) -> list[dict[str, Any]]:
+    """Return all owners, archived ones too: old deals still belong to them.
+
+    Raises HubSpotScopeError when the token may not read owners.
+    """
+    owners: list[dict[str, Any]] = []
+    for archived in ("false", "true"):
+        after: str | None = None
+        used: set[str] = set()
+        while True:
+            params = {"limit": _PAGE, "archived": archived}
+            page = await client.get(
+                endpoints.owners, params | ({"after": after} if after is not None else {})
+            )
+            owners += page.get("results") or []
+            after = ((page.get("paging") or {}).get("next") or {}).get("after")
+            if after is None:
+                break
+            if after in used:
+                msg = f"HubSpot's owner list gave the cursor {after!r} twice; stopped."
+                raise HubSpotProtocolError(msg)
+            used.add(after)
+    return list({str(owner["id"]): owner for owner in owners}.values())
+
+
+def owner_rows(
+    owners: Iterable[Mapping[str, Any]], referenced_ids: Iterable[str]
+) -> list[dict[str, Any]]:
+    """Return the rows of the `users` table, by ascending id.
+
+    Every owner id on a deal has a row, so that a join never drops a deal: ids that the owner
+    list does not know (deleted, or the scope is missing) stand alone.
+    """
+    rows = {str(owner["id"]): _owner_row(owner) for owner in owners}
+    for owner_id in referenced_ids:
+        rows.setdefault(owner_id, {"id": owner_id})
+    return [rows[owner_id] for owner_id in sorted(rows, key=lambda text: (len(text), text))]
+
+
+def _owner_row(owner: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "id": str(owner["id"]),
+        "email": owner.get("email"),
+        "first_name": owner.get("firstName"),
+        "last_name": owner.get("lastName"),
+        "type": owner.get("type"),
+        # Archived owners keep their user only in the second field.
+        "user_id": owner.get("userId") or owner.get("userIdIncludingInactive"),
+        "archived": owner.get("archived"),
+        "created_at": owner.get("createdAt"),
+        "updated_at": owner.get("updatedAt"),
+        "teams": owner.get("teams"),
+    }

@@ -1,0 +1,93 @@
+"""How the deals of a scan are cut into ranges that are read one after the other.
+
+A full scan walks the list, which sees every live deal at once. A filtered one searches, because
+the list has no filter; the search index lags a few seconds behind writes, so a range that reaches
+into the present can miss deals of those seconds. Archived deals are never found by search and
+have a list of their own.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from hubspot_deals.contract import DateRange, ScanFilters
+from hubspot_deals.source.arrow import parse_timestamp
+
+NUMERIC_ID: Final = "hs_object_id"
+
+
+@dataclass(frozen=True, slots=True)
+class ListRange:
+    """A walk along the list of live or of archived deals, in HubSpot's own order."""
+
+    archived: bool = False
+    filter: DateRange | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRange:
+    """A search within a date range, by ascending deal id."""
+
+    filter: DateRange
+    archived: bool = False
+
+
+DealRange = ListRange | SearchRange
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Where reading goes on: the range, and the cursor inside it (None: from its start)."""
+
+    range_no: int = 0
+    cursor: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what a committed chunk records."""
+        return {"range": self.range_no, "cursor": self.cursor}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any] | None) -> "Checkpoint":
+        """Read back what `to_json` wrote; no record means the beginning."""
+        if stored is None:
+            return cls()
+        return cls(range_no=stored["range"], cursor=stored["cursor"])
+
+
+def build_plan(filters: ScanFilters) -> list[DealRange]:
+    """Return the ranges that together hold every deal the filters ask for."""
+    span = filters.date_range
+    live: DealRange = ListRange() if span is None else SearchRange(span)
+    return [live, ListRange(archived=True, filter=span)] if filters.include_archived else [live]
+
+
+def search_filters(span: DateRange | None, *, after_id: str = "0") -> list[dict[str, str]]:
+    """Return the search filters for deals of a date range whose id is above `after_id`."""
+    filters = [{"propertyName": NUMERIC_ID, "operator": "GT", "value": after_id}]
+    if span is None:
+        return filters
+    first, last = span.first_millisecond, span.last_millisecond
+    if first is not None and last is not None:
+        bounds = {"operator": "BETWEEN", "value": str(first), "highValue": str(last)}
+        filters.append({"propertyName": span.field, **bounds})
+    elif first is not None:
+        filters.append({"propertyName": span.field, "operator": "GTE", "value": str(first)})
+    elif last is not None:
+        filters.append({"propertyName": span.field, "operator": "LTE", "value": str(last)})
+    return filters
+
+
+def is_inside(deal: Mapping[str, Any], span: DateRange | None) -> bool:
+    """Check a deal against the range by its own value.
+
+    The search index matches on values of some seconds ago but returns fresh ones, and the
+    archived list has no filter at all.
+    """
+    if span is None:
+        return True
+    moment = parse_timestamp(deal["properties"].get(span.field) or "")
+    if moment is None:
+        return False
+    millisecond = moment.timestamp() * 1000
+    first, last = span.first_millisecond, span.last_millisecond
+    return (first is None or millisecond >= first) and (last is None or millisecond < last + 1)

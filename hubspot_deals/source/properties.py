@@ -1,0 +1,82 @@
+"""Property definitions of an account, and which properties a scan asks for because of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from hubspot_deals.contract import ALL_PROPERTIES, ScanFilters
+from hubspot_deals.source.client import HubSpotClient
+from hubspot_deals.source.endpoints import Endpoints
+from hubspot_deals.tables import CORE_PROPERTIES, ColumnType
+
+OWNER_PROPERTY: Final = "hubspot_owner_id"
+
+# What a definition may say for a core column to be filled from it. `date` is midnight UTC.
+_FITTING_TYPES: Final[Mapping[ColumnType, frozenset[str]]] = {
+    ColumnType.TEXT: frozenset({"string", "enumeration", "phone_number", "number"}),
+    ColumnType.DECIMAL: frozenset({"number", "string", "enumeration"}),
+    ColumnType.BOOL: frozenset({"bool", "enumeration", "string"}),
+    ColumnType.TIMESTAMP: frozenset({"date", "datetime"}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PropertySelection:
+    """The properties of a scan.
+
+    `shown` are the ones its result has, in order; `fetched` adds what the reader itself needs;
+    `typed` are the core columns whose definition agrees with their type; `unknown` are those that
+    the account does not define.
+    """
+
+    shown: tuple[str, ...]
+    fetched: tuple[str, ...]
+    typed: frozenset[str]
+    unknown: tuple[str, ...]
+
+
+async def fetch_definitions(client: HubSpotClient, endpoints: Endpoints) -> list[dict[str, Any]]:
+    """Return the deal property definitions as HubSpot sends them."""
+    answer = await client.get(endpoints.properties)
+    return list(answer.get("results") or [])
+
+
+def select_properties(
+    filters: ScanFilters, definitions: Sequence[Mapping[str, Any]]
+) -> PropertySelection:
+    """Decide which properties to read for these filters in this account."""
+    types = {definition["name"]: definition.get("type") for definition in definitions}
+    if filters.properties is None:
+        shown = tuple(name for name in CORE_PROPERTIES if name in types)
+    elif filters.properties == (ALL_PROPERTIES,):
+        shown = tuple(types)
+    else:
+        shown = filters.properties
+    needed = [OWNER_PROPERTY, "createdate", "hs_lastmodifieddate"]
+    if filters.date_range is not None:
+        needed.append(filters.date_range.field)
+    return PropertySelection(
+        shown=shown,
+        fetched=tuple(dict.fromkeys([*shown, *needed])),
+        typed=frozenset(
+            name
+            for name, column in CORE_PROPERTIES.items()
+            if types.get(name) in _FITTING_TYPES[column]
+        ),
+        unknown=tuple(name for name in shown if name not in types),
+    )
+
+
+def definition_row(definition: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row of the `deal_properties` table for one definition."""
+    return {
+        "name": definition["name"],
+        "label": definition.get("label"),
+        "type": definition.get("type"),
+        "field_type": definition.get("fieldType"),
+        "group_name": definition.get("groupName"),
+        "description": definition.get("description"),
+        "calculated": definition.get("calculated"),
+        "hubspot_defined": definition.get("hubspotDefined"),
+        "options": definition.get("options") or [],
+    }

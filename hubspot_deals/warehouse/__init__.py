@@ -1,0 +1,1 @@
+"""Rows to and from PostgreSQL. All SQL of the product lives in this folder."""

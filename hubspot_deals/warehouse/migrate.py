@@ -1,0 +1,85 @@
+"""Brings a database up to date: dlt's tables, then numbered SQL, each file once.
+
+Run as `python -m hubspot_deals.warehouse.migrate`. Safe to run by several processes at once: they
+queue on one advisory lock.
+"""
+
+import logging
+import sys
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Any, Final
+
+import psycopg
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from hubspot_deals.errors import ConfigurationError, HubSpotDealsError
+from hubspot_deals.settings import PREFIX, load_settings
+from hubspot_deals.warehouse.pipeline import ScanPipeline
+
+_logger = logging.getLogger(__name__)
+_LOCK: Final = 4_860
+# Dagster keeps its own tables in a schema of its own, which it does not create itself.
+_SCHEMAS: Final = ("hubspot_deals", "dagster")
+
+
+class MigrationSettings(BaseSettings):
+    """What a migration needs."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX)
+
+    database_url: SecretStr = Field(description="PostgreSQL for scans and rows, as a libpq URL.")
+
+
+def migrate(database_url: SecretStr) -> list[str]:
+    """Create or upgrade everything in the database; return the SQL files that were applied."""
+    try:
+        with psycopg.connect(database_url.get_secret_value(), autocommit=True) as connection:
+            connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+            return _migrate(connection, database_url)
+    except psycopg.OperationalError as error:
+        msg = f"PostgreSQL at {PREFIX}DATABASE_URL does not answer: {error}"
+        raise ConfigurationError(msg) from error
+
+
+def _migrate(connection: psycopg.Connection[Any], database_url: SecretStr) -> list[str]:
+    for schema in _SCHEMAS:
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+    with ScanPipeline(database_url, "hubspot_deals_migrate") as pipeline:
+        pipeline.create_tables()
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS hubspot_deals.migrations ("
+        " name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
+    )
+    applied = {name for (name,) in connection.execute("SELECT name FROM hubspot_deals.migrations")}
+    pending = [file for file in _migration_files() if file.name not in applied]
+    for file in pending:
+        with connection.transaction():
+            connection.execute(file.read_bytes())
+            connection.execute(
+                "INSERT INTO hubspot_deals.migrations (name) VALUES (%s)", (file.name,)
+            )
+        _logger.info("migration applied", extra={"action": "migrate", "migration": file.name})
+    return [file.name for file in pending]
+
+
+def _migration_files() -> list[Traversable]:
+    folder = files("hubspot_deals.warehouse") / "migrations"
+    found = [file for file in folder.iterdir() if file.name.endswith(".sql")]
+    return sorted(found, key=lambda file: file.name)
+
+
+def main() -> int:
+    """Migrate the database of the environment; print what was done."""
+    try:
+        applied = migrate(load_settings(MigrationSettings).database_url)
+    except HubSpotDealsError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    sys.stdout.write(f"database is up to date ({', '.join(applied) or 'nothing to do'})\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

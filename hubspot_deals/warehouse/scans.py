@@ -1,0 +1,237 @@
+"""Scan rows as callers ask for them: accept one, look it up, list and count them.
+
+What the worker of a scan writes is in `leases.py`.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from psycopg import AsyncConnection
+from psycopg.rows import class_row, dict_row, scalar_row
+from psycopg.types.json import Jsonb
+
+from hubspot_deals.contract import Outcome, ScanConfig, ScanFacts, ScanStatus, derive_status
+from hubspot_deals.errors import IdempotencyConflictError, ScanExistsError, ScanNotFoundError
+from hubspot_deals.warehouse.credentials import SealedToken
+
+LEASE_LOCK_CLASS: Final = 4_861
+"""First key of every lease's advisory lock; the second is the scan's `seq`."""
+
+LAUNCH_CLAIM_SECONDS: Final = 60
+"""How long a launcher has a scan to itself before the sensor takes over."""
+
+_COLUMNS = """
+    s.seq, s.scan_id, s.organization_id, s.config, s.created_at, s.run_id, s.epoch,
+    s.started_at, s.heartbeat_at, s.records_expected, s.generation, s.outcome, s.ended_at,
+    s.error_message, s.records_extracted, s.metadata, l.objid IS NOT NULL AS is_lease_held
+"""
+# Advisory locks of two integers show up with objsubid 2; `database` keeps a neighbour's out.
+_FROM = f"""
+    FROM hubspot_deals.scans s
+    LEFT JOIN pg_locks l ON l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+        AND l.classid = {LEASE_LOCK_CLASS} AND l.objid = s.seq::oid
+        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ScanRecord:
+    """One scan row, with whether a worker holds its lease right now."""
+
+    seq: int
+    scan_id: str
+    organization_id: str
+    config: dict[str, Any]
+    created_at: datetime
+    run_id: str | None
+    epoch: int
+    started_at: datetime | None
+    heartbeat_at: datetime | None
+    records_expected: int | None
+    generation: int
+    outcome: str | None
+    ended_at: datetime | None
+    error_message: str | None
+    records_extracted: int
+    metadata: dict[str, Any]
+    is_lease_held: bool
+
+    @property
+    def status(self) -> ScanStatus:
+        """The status that these facts allow."""
+        return derive_status(
+            ScanFacts(
+                outcome=Outcome(self.outcome) if self.outcome else None,
+                has_started=self.started_at is not None,
+                is_lease_held=self.is_lease_held,
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ScanStatistics:
+    """Counts over all scans, or over one organization's."""
+
+    total: int
+    by_status: dict[str, int]
+    created_in_7_days: int
+    records_extracted: int
+
+
+async def create_scan(
+    connection: AsyncConnection[Any],
+    config: ScanConfig,
+    token: SealedToken,
+    *,
+    request_hash: str,
+    idempotency_key: str | None = None,
+) -> bool:
+    """Accept a scan and its credential in one transaction, with the launch claimed by the caller.
+
+    Returns False when the same request was already accepted under the same idempotency key.
+    Raises ScanExistsError, or IdempotencyConflictError when the key came with another request.
+    """
+    async with connection.transaction():
+        inserted = await connection.execute(
+            f"""
+            INSERT INTO hubspot_deals.scans
+                (scan_id, organization_id, config, request_hash, idempotency_key,
+                 launch_claimed_until)
+            VALUES (%s, %s, %s, %s, %s, now() + interval '{LAUNCH_CLAIM_SECONDS} seconds')
+            ON CONFLICT DO NOTHING
+            """,
+            (
+                config.scan_id,
+                config.organization_id,
+                Jsonb(config.to_json()),
+                request_hash,
+                idempotency_key,
+            ),
+        )
+        if inserted.rowcount == 0:
+            await _raise_unless_replayed(connection, config, request_hash, idempotency_key)
+            return False
+        await connection.execute(
+            "INSERT INTO hubspot_deals.credentials (scan_id, key_id, nonce, ciphertext)"
+            " VALUES (%s, %s, %s, %s)",
+            (config.scan_id, token.key_id, token.nonce, token.ciphertext),
+        )
+    return True
+
+
+async def _raise_unless_replayed(
+    connection: AsyncConnection[Any],
+    config: ScanConfig,
+    request_hash: str,
+    idempotency_key: str | None,
+) -> None:
+    cursor = connection.cursor(row_factory=scalar_row)
+    await cursor.execute(
+        "SELECT request_hash FROM hubspot_deals.scans"
+        " WHERE organization_id = %s AND idempotency_key = %s",
+        (config.organization_id, idempotency_key),
+    )
+    earlier = await cursor.fetchone()
+    if earlier is None:
+        raise ScanExistsError(config.scan_id)
+    if earlier != request_hash:
+        raise IdempotencyConflictError
+
+
+async def get_scan(connection: AsyncConnection[Any], scan_id: str) -> ScanRecord:
+    """Return one scan; raises ScanNotFoundError."""
+    cursor = connection.cursor(row_factory=class_row(ScanRecord))
+    await cursor.execute(f"SELECT {_COLUMNS} {_FROM} WHERE s.scan_id = %s", (scan_id,))
+    if (record := await cursor.fetchone()) is None:
+        raise ScanNotFoundError(scan_id)
+    return record
+
+
+async def page_of_scans(
+    connection: AsyncConnection[Any], organization_id: str | None, *, limit: int, offset: int
+) -> tuple[list[ScanRecord], int]:
+    """Return one page of scans, newest first, and the number of all that match."""
+    wanted = "WHERE (%(organization)s::text IS NULL OR s.organization_id = %(organization)s)"
+    values = {"organization": organization_id, "limit": limit, "offset": offset}
+    cursor = connection.cursor(row_factory=class_row(ScanRecord))
+    await cursor.execute(
+        f"SELECT {_COLUMNS} {_FROM} {wanted} ORDER BY s.seq DESC LIMIT %(limit)s OFFSET %(offset)s",
+        values,
+    )
+    records = await cursor.fetchall()
+    counter = connection.cursor(row_factory=scalar_row)
+    await counter.execute(f"SELECT count(*) FROM hubspot_deals.scans s {wanted}", values)
+    return records, await counter.fetchone() or 0
+
+
+async def record_launch(connection: AsyncConnection[Any], scan_id: str, run_id: str) -> None:
+    """Note the run that was launched, unless a worker has noted its own by now."""
+    await connection.execute(
+        "UPDATE hubspot_deals.scans SET run_id = %s WHERE scan_id = %s AND run_id IS NULL",
+        (run_id, scan_id),
+    )
+
+
+async def release_launch_claim(connection: AsyncConnection[Any], scan_id: str) -> None:
+    """Leave the launch to the sensor at once instead of when the claim runs out."""
+    await connection.execute(
+        "UPDATE hubspot_deals.scans SET launch_claimed_until = NULL WHERE scan_id = %s", (scan_id,)
+    )
+
+
+async def get_statistics(
+    connection: AsyncConnection[Any], organization_id: str | None = None
+) -> ScanStatistics:
+    """Count scans by status and the deals they extracted."""
+    cursor = connection.cursor(row_factory=dict_row)
+    await cursor.execute(
+        f"""
+        SELECT s.outcome, s.started_at IS NOT NULL AS has_started,
+            l.objid IS NOT NULL AS is_lease_held, count(*) AS scans,
+            count(*) FILTER (WHERE s.created_at > now() - interval '7 days') AS recent,
+            coalesce(sum(s.records_extracted), 0)::bigint AS records
+        {_FROM}
+        WHERE (%(organization)s::text IS NULL OR s.organization_id = %(organization)s)
+        GROUP BY 1, 2, 3
+        """,
+        {"organization": organization_id},
+    )
+    groups = await cursor.fetchall()
+    by_status: dict[str, int] = {}
+    for group in groups:
+        outcome = Outcome(group["outcome"]) if group["outcome"] else None
+        status = derive_status(ScanFacts(outcome, group["has_started"], group["is_lease_held"]))
+        by_status[status] = by_status.get(status, 0) + group["scans"]
+    return ScanStatistics(
+        total=sum(group["scans"] for group in groups),
+        by_status=by_status,
+        created_in_7_days=sum(group["recent"] for group in groups),
+        records_extracted=sum(group["records"] for group in groups),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The end of the last committed chunk."""
+
+    position: dict[str, Any] | None
+    committed_at: datetime
+
+
+async def find_latest_checkpoint(
+    connection: AsyncConnection[Any], scan_id: str
+) -> Checkpoint | None:
+    """Return where the served snapshot ends, or where an unfinished scan got to; None at first."""
+    cursor = connection.cursor(row_factory=class_row(Checkpoint))
+    await cursor.execute(
+        """
+        SELECT c.checkpoint AS position, c.committed_at
+        FROM hubspot_deals.scans s JOIN hubspot_deals.scan_chunks c USING (scan_id)
+        WHERE s.scan_id = %s AND c.generation =
+            CASE s.outcome WHEN 'completed' THEN s.generation ELSE s.working_generation END
+        ORDER BY c.committed_at DESC, c.chunk_no DESC LIMIT 1
+        """,
+        (scan_id,),
+    )
+    return await cursor.fetchone()

@@ -1,0 +1,1 @@
+"""The Dagster side of a scan: one module per Dagster noun."""

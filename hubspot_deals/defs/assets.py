@@ -1,0 +1,150 @@
+"""The tables of a scan as assets, and the HubSpot account that they come from."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+from dagster_dlt import DagsterDltTranslator
+from dagster_dlt.translator import DltResourceTranslatorData
+from pydantic import SecretStr
+
+from hubspot_deals.contract import DATASET_NAME, LAUNCH_EPOCH_TAG
+from hubspot_deals.defs.checks import build_check_specs, check_results
+from hubspot_deals.defs.failures import build_failure
+from hubspot_deals.defs.partitions import scans_partitions
+from hubspot_deals.defs.resources import PipelineSettingsResource
+from hubspot_deals.errors import HubSpotDealsError
+from hubspot_deals.scan import ScanReport, run_scan
+from hubspot_deals.source import hubspot_deals_source
+from hubspot_deals.source.account import HubSpotAccount
+from hubspot_deals.source.client import ConnectionOptions
+from hubspot_deals.tables import DEALS, TABLES
+from hubspot_deals.warehouse.leases import cancel_scan
+
+GROUP = "hubspot_deals"
+_ORIGINAL_RUN_TAGS = ("dagster/parent_run_id", "dagster/root_run_id")
+
+hubspot_account = dg.AssetSpec(
+    "hubspot_account",
+    group_name=GROUP,
+    description="The HubSpot account that a scan's access token opens.",
+    kinds={"hubspot"},
+)
+
+_DESCRIPTIONS: Mapping[str, str] = {
+    "deals": "Deals as of the scan: typed standard properties, and every requested one as sent.",
+    "users": "Owners, active and archived; every owner id on a deal has a row.",
+    "pipelines": "Deal pipelines.",
+    "pipeline_stages": "Stages of the deal pipelines with order, probability and whether closed.",
+    "deal_properties": "The account's deal property definitions at the time of the scan.",
+}
+
+
+class _Translator(DagsterDltTranslator):
+    """Gives each dlt resource an asset of its own name, downstream of the account."""
+
+    def get_asset_spec(self, data: DltResourceTranslatorData) -> dg.AssetSpec:
+        return dg.AssetSpec(
+            data.resource.name,
+            deps=[hubspot_account],
+            group_name=GROUP,
+            description=_DESCRIPTIONS[data.resource.name],
+            kinds={"dlt", "postgres"},
+            metadata={
+                "dagster/table_name": f"{DATASET_NAME}.{data.resource.name}",
+                "dagster/column_schema": dg.TableSchema(
+                    [
+                        dg.TableColumn(name, kind.value)
+                        for name, kind in TABLES[data.resource.name].columns.items()
+                    ]
+                ),
+            },
+        )
+
+
+def _build_specs() -> list[dg.AssetSpec]:
+    """Describe the resources of our dlt source; the account stays closed, so nothing is read."""
+    account = HubSpotAccount(SecretStr("unused"), ConnectionOptions())
+    translator = _Translator()
+    return [
+        translator.get_asset_spec(DltResourceTranslatorData(resource=resource, pipeline=None))
+        for resource in hubspot_deals_source(account).resources.values()
+    ]
+
+
+@dg.multi_asset(
+    name="read_account",
+    specs=_build_specs(),
+    check_specs=build_check_specs(),
+    partitions_def=scans_partitions,
+)
+def scan_assets(
+    context: dg.AssetExecutionContext, pipeline: PipelineSettingsResource
+) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
+    """Read one HubSpot account into PostgreSQL, chunk by chunk.
+
+    Goes on after the last committed chunk of this scan; a rerun of a completed scan replaces its
+    rows only when it commits.
+    """
+    settings = pipeline.resolve()
+    try:
+        report = run_scan(
+            settings,
+            context.partition_key,
+            context.run.run_id,
+            launch_epoch=_launch_epoch(context.run.tags),
+            log=context.log,
+        )
+    except HubSpotDealsError as error:
+        raise build_failure(error) from error
+    except dg.DagsterExecutionInterruptedError:
+        if _is_being_terminated(context):
+            cancel_scan(settings.database_url, context.partition_key, context.run.run_id)
+        raise
+    for count in report.counts:
+        yield dg.MaterializeResult(
+            asset_key=count.table_name, metadata=_metadata(report, count.table_name, count.stored)
+        )
+    yield from check_results(report.counts, report.unfit_values)
+
+
+def _launch_epoch(tags: Mapping[str, str]) -> int | None:
+    """A re-execution copies the tags of its original, but is a new wish for the same scan."""
+    if LAUNCH_EPOCH_TAG not in tags or any(tag in tags for tag in _ORIGINAL_RUN_TAGS):
+        return None
+    return int(tags[LAUNCH_EPOCH_TAG])
+
+
+def _is_being_terminated(context: dg.AssetExecutionContext) -> bool:
+    """Tell a termination asked for in Dagster from a worker that is shut down with its machine."""
+    run = context.instance.get_run_by_id(context.run.run_id)
+    return run is not None and run.status is dg.DagsterRunStatus.CANCELING
+
+
+def _metadata(report: ScanReport, table_name: str, rows: int) -> dict[str, dg.MetadataValue[Any]]:
+    metadata: dict[str, dg.MetadataValue[Any]] = {"dagster/row_count": dg.MetadataValue.int(rows)}
+    if table_name != DEALS.name:
+        return metadata
+    return metadata | {
+        "seconds": dg.MetadataValue.float(report.seconds),
+        "rows_per_second": dg.MetadataValue.float(rows / max(report.seconds, 0.001)),
+        "requests": dg.MetadataValue.int(report.requests),
+        "retries": dg.MetadataValue.int(report.retries),
+        "throttled_seconds": dg.MetadataValue.float(report.throttled_seconds),
+        "unfit_values": dg.MetadataValue.json(report.unfit_values),
+        "unknown_properties": dg.MetadataValue.json(list(report.unknown_properties)),
+        "notes": dg.MetadataValue.json(report.notes),
+        "preview": dg.MetadataValue.md(_as_markdown(report.preview)),
+    }
+
+
+def _as_markdown(rows: list[dict[str, Any]]) -> str:
+    if not rows:
+        return "no deals"
+    lines = ["|".join(rows[0]), "|".join("---" for _ in rows[0])]
+    lines += ["|".join(_cell(value) for value in row.values()) for row in rows]
+    return "\n".join(f"|{line}|" for line in lines)
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else " ".join(str(value).split()).replace("|", "\\|")

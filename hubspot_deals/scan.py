@@ -1,0 +1,263 @@
+"""One run of a scan: read chunk by chunk, commit each, prove the whole, then serve it.
+
+This is where source and warehouse meet. It knows nothing of Dagster, which calls it from an asset.
+"""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import psycopg
+import pyarrow as pa
+
+from hubspot_deals.errors import (
+    HubSpotDealsError,
+    IncompleteScanError,
+    LeaseLostError,
+    TransientError,
+)
+from hubspot_deals.settings import PipelineSettings
+from hubspot_deals.source import table_resource
+from hubspot_deals.source.account import HubSpotAccount, missing_owners_note
+from hubspot_deals.source.arrow import rows_to_arrow
+from hubspot_deals.source.chunks import Chunk, ChunkCutter
+from hubspot_deals.source.client import ConnectionOptions
+from hubspot_deals.source.owners import owner_rows
+from hubspot_deals.source.pipelines import pipeline_rows, stage_rows
+from hubspot_deals.source.plan import Checkpoint, build_plan
+from hubspot_deals.source.properties import PropertySelection, definition_row, select_properties
+from hubspot_deals.tables import (
+    DEAL_PROPERTIES,
+    DEALS,
+    PIPELINE_STAGES,
+    PIPELINES,
+    TABLES,
+    USERS,
+    Table,
+)
+from hubspot_deals.warehouse.credentials import KeyRing
+from hubspot_deals.warehouse.leases import Lease, TableCount, TableResult, hold_lease
+from hubspot_deals.warehouse.pipeline import ScanPipeline
+
+_PREVIEW_ROWS: Final = 5
+_PREVIEW_COLUMNS: Final = ("id", "dealname", "amount", "dealstage", "closedate", "archived")
+
+
+@dataclass(slots=True)
+class ScanReport:
+    """What one run did: for the run's metadata and the scan's status."""
+
+    counts: list[TableCount] = field(default_factory=list)
+    seconds: float = 0.0
+    requests: int = 0
+    retries: int = 0
+    throttled_seconds: float = 0.0
+    portal_id: int | None = None
+    unknown_properties: tuple[str, ...] = ()
+    unfit_values: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    preview: list[dict[str, Any]] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what callers see of it, in the spelling of the REST documents."""
+        return {
+            "tables": {count.table_name: count.stored for count in self.counts},
+            "seconds": round(self.seconds, 3),
+            "requests": self.requests,
+            "retries": self.retries,
+            "throttledSeconds": round(self.throttled_seconds, 3),
+            "portalId": self.portal_id,
+            "unknownProperties": list(self.unknown_properties),
+            "unfitValues": self.unfit_values,
+            "notes": self.notes,
+        }
+
+
+def run_scan(
+    settings: PipelineSettings,
+    scan_id: str,
+    run_id: str,
+    *,
+    launch_epoch: int | None,
+    log: logging.Logger,
+) -> ScanReport:
+    """Carry one scan out, from its last committed chunk on, and record how it ended.
+
+    Raises HubSpotDealsError; an interrupt leaves the scan without outcome, so that it can go on.
+    """
+    keys = KeyRing.parse(settings.encryption_keys)
+    options = ConnectionOptions(
+        base_url=str(settings.hubspot_url),
+        api_version=settings.hubspot_api_version,
+        request_timeout=settings.request_timeout_seconds,
+        retry_time=settings.retry_seconds,
+        searches_per_second=settings.searches_per_second,
+    )
+    with (
+        hold_lease(settings.database_url, scan_id, run_id, launch_epoch=launch_epoch) as lease,
+        _recorded_failure(lease, run_id),
+        HubSpotAccount(lease.get_token(keys), options) as account,
+        ScanPipeline(settings.database_url, f"scan_{lease.seq}_{lease.epoch}") as pipeline,
+    ):
+        return _ScanRun(settings, lease, account, pipeline, log).carry_out()
+
+
+@contextmanager
+def _recorded_failure(lease: Lease, run_id: str) -> Iterator[None]:
+    """Write an error down where the caller of the scan sees it, and let it go on upwards."""
+    try:
+        yield
+    except LeaseLostError:
+        raise
+    except Exception as error:
+        message = (
+            str(error)
+            if isinstance(error, HubSpotDealsError)
+            else f"Unexpected {type(error).__name__}; its details are in Dagster run {run_id}."
+        )
+        with suppress(psycopg.Error, TransientError):
+            lease.fail(message)
+        raise
+
+
+class _ScanRun:
+    """The steps of one run, in order."""
+
+    def __init__(
+        self,
+        settings: PipelineSettings,
+        lease: Lease,
+        account: HubSpotAccount,
+        pipeline: ScanPipeline,
+        log: logging.Logger,
+    ) -> None:
+        self._settings = settings
+        self._lease = lease
+        self._filters = lease.config.filters
+        self._account = account
+        self._pipeline = pipeline
+        self._log = log
+        self._began = time.monotonic()
+        self._report = ScanReport()
+
+    def carry_out(self) -> ScanReport:
+        facts = self._account.check_access()
+        self._report.portal_id, self._report.notes = facts.portal_id, facts.notes
+        self._log.info("token accepted by portal %s", facts.portal_id)
+        definitions = self._account.fetch_definitions()
+        selection = select_properties(self._filters, definitions)
+        self._report.unknown_properties = selection.unknown
+        self._load_surroundings(definitions)
+        self._load_users(self._load_deals(selection))
+        self._complete(selection)
+        return self._report
+
+    def _load_surroundings(self, definitions: Sequence[dict[str, Any]]) -> None:
+        """Load the small tables that explain the deals, in one package."""
+        if self._is_loaded(PIPELINES):
+            return
+        pipelines = self._account.fetch_pipelines()
+        self._load(
+            {
+                PIPELINES: [rows_to_arrow(PIPELINES, pipeline_rows(pipelines))],
+                PIPELINE_STAGES: [rows_to_arrow(PIPELINE_STAGES, stage_rows(pipelines))],
+                DEAL_PROPERTIES: [
+                    rows_to_arrow(DEAL_PROPERTIES, [definition_row(item) for item in definitions])
+                ],
+            }
+        )
+
+    def _load_deals(self, selection: PropertySelection) -> set[str]:
+        """Load what is missing of the deals, chunk by chunk; return the owner ids on them all."""
+        _, committed, stored = self._lease.last_checkpoint(DEALS.name)
+        expected = self._expected_deals()
+        self._lease.report_progress(deals=committed, expected=expected)
+        cutter = ChunkCutter(
+            self._settings.chunk_rows, self._settings.chunk_seconds, selection.typed
+        )
+        with self._account.open_deals(
+            build_plan(self._filters),
+            selection.fetched,
+            start=Checkpoint.from_json(stored),
+            earlier=self._lease.committed_deals(),
+        ) as stream:
+            for chunk in cutter.cut(stream.pages):
+                self._load({DEALS: chunk.batches}, checkpoint=chunk.checkpoint)
+                committed += chunk.rows
+                self._lease.report_progress(deals=committed, expected=expected)
+                self._preview(chunk)
+                self._log.info("%s deals committed (of %s)", f"{committed:,}", expected)
+        self._report.unfit_values = dict(cutter.unfit)
+        return stream.reader.owner_ids
+
+    def _expected_deals(self) -> int | None:
+        """HubSpot counts live deals only, so with archived ones the total is not known."""
+        if self._filters.include_archived:
+            return None
+        return self._account.count_deals(self._filters.date_range)
+
+    def _load_users(self, owner_ids: set[str]) -> None:
+        if self._is_loaded(USERS):
+            return
+        owners = self._account.find_owners()
+        if owners is None:
+            self._report.notes.append(missing_owners_note())
+            self._log.warning(missing_owners_note())
+        self._load({USERS: [rows_to_arrow(USERS, owner_rows(owners or [], owner_ids))]})
+
+    def _complete(self, selection: PropertySelection) -> None:
+        """Count what is stored and serve it, or say what is wrong with it."""
+        self._report.counts = self._lease.count_tables(list(TABLES))
+        counts = self._account.counts
+        self._report.requests, self._report.retries = counts.requests, counts.retries
+        self._report.throttled_seconds = self._account.throttled_seconds
+        self._report.seconds = time.monotonic() - self._began
+        if wrong := [count for count in self._report.counts if not count.is_exact]:
+            raise IncompleteScanError([str(count) for count in wrong])
+        shown = {
+            DEALS.name: ("id", *(name for name in selection.shown if name != "id"))
+            + (("archived", "archivedAt") if self._filters.include_archived else ())
+        }
+        self._lease.complete(
+            [
+                TableResult(
+                    table_name=count.table_name,
+                    row_count=count.stored,
+                    extracted_count=count.committed,
+                    columns=shown.get(count.table_name, tuple(TABLES[count.table_name].columns)),
+                )
+                for count in self._report.counts
+            ],
+            self._report.to_json(),
+        )
+
+    def _is_loaded(self, table: Table) -> bool:
+        return self._lease.last_checkpoint(table.name)[0] > 0
+
+    def _load(
+        self, tables: dict[Table, list[pa.Table]], *, checkpoint: Checkpoint | None = None
+    ) -> None:
+        """Load the rows of some tables as one package and commit it."""
+        rows = {
+            table.name: sum(batch.num_rows for batch in batches)
+            for table, batches in tables.items()
+        }
+        first_rows = {name: self._lease.last_checkpoint(name)[1] + 1 for name in rows}
+        load_id = ""
+        if any(rows.values()):
+            load_id = self._pipeline.load(
+                [table_resource(table, batches) for table, batches in tables.items()],
+                scan_id=self._lease.config.scan_id,
+                first_rows=first_rows,
+            )
+        self._lease.commit_chunk(
+            rows, load_id, checkpoint=checkpoint.to_json() if checkpoint else None
+        )
+
+    def _preview(self, chunk: Chunk) -> None:
+        if not self._report.preview and chunk.batches:
+            head = chunk.batches[0].select(_PREVIEW_COLUMNS).slice(0, _PREVIEW_ROWS)
+            self._report.preview = head.to_pylist()

@@ -1,0 +1,80 @@
+"""Real parts for every suite: a PostgreSQL cluster, a fresh migrated database, and the sandbox."""
+
+import base64
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from pydantic import HttpUrl, SecretStr
+
+from hubspot_deals.local.folder import DataFolder
+from hubspot_deals.local.postgres import EmbeddedPostgres
+from hubspot_deals.local.processes import Child, stop_together, wait_until_ready
+from hubspot_deals.settings import PipelineSettings
+from hubspot_deals.warehouse.migrate import migrate
+from hubspot_sandbox.testing import GOOD_TOKEN, SandboxProcess
+
+TEST_KEYS = SecretStr("k1:" + base64.b64encode(bytes(range(32))).decode())
+TEST_TOKEN = SecretStr(GOOD_TOKEN)
+# Budgets are reported but out of reach, so that tests need not wait for them.
+FAST = {"burst": 1_000_000, "search_per_second": 1_000, "search_lag_seconds": 0}
+_TEMPLATE = "template_migrated"
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """A cluster of its own for the session, with one migrated database to copy from."""
+    folder = DataFolder(Path(tmp_path_factory.mktemp("cluster")))
+    folder.create()
+    server = EmbeddedPostgres.prepare(folder)
+    child = Child(server.command(), folder.logs / "postgres.log")
+    try:
+        wait_until_ready({child: server.is_ready}, [child], 30, lambda: None)
+        server.ensure_database()
+        with psycopg.connect(server.admin_url, autocommit=True) as admin:
+            admin.execute(f"CREATE DATABASE {_TEMPLATE} OWNER hubspot_deals")
+        migrate(SecretStr(_url_of(server, _TEMPLATE)))
+        yield server
+    finally:
+        stop_together([child])
+
+
+@pytest.fixture
+def database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
+    """A freshly migrated database."""
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(postgres.admin_url, autocommit=True) as admin:
+        admin.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER hubspot_deals").format(
+                sql.Identifier(name), sql.Identifier(_TEMPLATE)
+            )
+        )
+        yield _url_of(postgres, name)
+        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def _url_of(server: EmbeddedPostgres, database: str) -> str:
+    return server.url.replace("/hubspot_deals?", f"/{database}?")
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Iterator[SandboxProcess]:
+    """An account of 1,000 live and 100 archived deals that no test changes."""
+    with SandboxProcess(deals=1_000, **FAST) as running:
+        yield running
+
+
+@pytest.fixture
+def settings(database_url: str, sandbox: SandboxProcess) -> PipelineSettings:
+    """Pipeline settings for the test's database and the shared sandbox, with short patience."""
+    return PipelineSettings(
+        database_url=SecretStr(database_url),
+        encryption_keys=TEST_KEYS,
+        hubspot_url=HttpUrl(sandbox.url),
+        searches_per_second=1_000,
+        request_timeout_seconds=2,
+        retry_seconds=4,
+    )

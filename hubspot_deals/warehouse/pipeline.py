@@ -78,7 +78,8 @@ class ScanPipeline:
     def create_tables(self) -> None:
         """Create the dataset and its tables, or add columns that a new release brings."""
         empty = [
-            dlt.resource(iter([_empty_batch(table)]), name=table.name, columns=_columns(table)) for table in TABLES.values()
+            dlt.resource(iter([_empty_batch(table)]), name=table.name, columns=_columns(table))
+            for table in TABLES.values()
         ]
         self._run(empty)
 

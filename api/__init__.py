@@ -1,0 +1,1 @@
+"""The REST facade: documented endpoints over scans, results and Dagster runs."""

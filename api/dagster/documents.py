@@ -1,0 +1,67 @@
+"""Every GraphQL document that the product sends to Dagster.
+
+Dagster promises no stability for them, so a contract test validates each against the schema of
+the installed version.
+"""
+
+from typing import Final
+
+_PYTHON_ERROR: Final = """
+fragment Failure on PythonError { message }
+"""
+
+ADD_PARTITION: Final = (
+    """
+mutation AddPartition($key: String!, $partitions: String!, $repository: RepositorySelector!) {
+  result: addDynamicPartition(
+    partitionKey: $key, partitionsDefName: $partitions, repositorySelector: $repository
+  ) {
+    __typename
+    ... on UnauthorizedError { message }
+    ...Failure
+  }
+}
+"""
+    + _PYTHON_ERROR
+)
+
+LAUNCH_RUN: Final = (
+    """
+mutation LaunchRun($params: ExecutionParams!) {
+  result: launchRun(executionParams: $params) {
+    __typename
+    ... on LaunchRunSuccess { run { runId } }
+    ... on RunConfigValidationInvalid { errors { message } }
+    ... on PipelineNotFoundError { message }
+    ... on RunConflict { message }
+    ... on UnauthorizedError { message }
+    ... on InvalidSubsetError { message }
+    ... on PresetNotFoundError { message }
+    ... on ConflictingExecutionParamsError { message }
+    ... on NoModeProvidedError { message }
+    ...Failure
+  }
+}
+"""
+    + _PYTHON_ERROR
+)
+
+RUN_STATUS: Final = (
+    """
+query RunStatus($run: ID!) {
+  result: runOrError(runId: $run) {
+    __typename
+    ... on Run { status }
+    ... on RunNotFoundError { message }
+    ...Failure
+  }
+}
+"""
+    + _PYTHON_ERROR
+)
+
+VERSION: Final = """
+query Version { result: version }
+"""
+
+DOCUMENTS: Final = (ADD_PARTITION, LAUNCH_RUN, RUN_STATUS, VERSION)

@@ -1,0 +1,119 @@
+"""Our view of Dagster: the few things the REST facade asks of it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, Final
+
+import httpx
+
+from api.dagster import documents
+from api.errors import DagsterRefusedError, DagsterUnavailableError, shorten
+from hubspot_deals.contract import (
+    CODE_LOCATION,
+    JOB_NAME,
+    LAUNCH_EPOCH_TAG,
+    ORGANIZATION_TAG,
+    SCAN_ID_TAG,
+    SCANS_PARTITIONS,
+)
+
+ENDED_EARLY: Final = frozenset({"FAILURE", "CANCELED"})
+"""Run statuses that say: this run is over and did not succeed."""
+
+_REPOSITORY: Final = {"repositoryName": "__repository__", "repositoryLocationName": CODE_LOCATION}
+_PARTITION_TAG: Final = "dagster/partition"
+_LONGEST_TEXT: Final = 500
+
+
+class DagsterGateway(ABC):
+    """Dagster, as the REST facade needs it.
+
+    Every method raises DagsterUnavailableError when asking again later can help, and
+    DagsterRefusedError when it cannot.
+    """
+
+    @abstractmethod
+    async def add_partition(self, scan_id: str) -> None:
+        """Make the scan a partition; one that exists already is fine."""
+
+    @abstractmethod
+    async def launch_run(self, scan_id: str, organization_id: str, *, epoch: int) -> str:
+        """Launch the run of the scan's partition and return the run's id."""
+
+    @abstractmethod
+    async def find_run_status(self, run_id: str) -> str | None:
+        """Return Dagster's status of a run, or None when it has no such run."""
+
+    @abstractmethod
+    async def get_version(self) -> str:
+        """Return Dagster's version; the cheapest proof that it answers."""
+
+
+class GraphQLGateway(DagsterGateway):
+    """Dagster behind its webserver's GraphQL endpoint."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        """Use a client whose base URL is the webserver's."""
+        self._client = client
+
+    async def add_partition(self, scan_id: str) -> None:
+        """Make the scan a partition; one that exists already is fine."""
+        variables = {"key": scan_id, "partitions": SCANS_PARTITIONS, "repository": _REPOSITORY}
+        answer = await self._ask(documents.ADD_PARTITION, variables)
+        _expect(answer["result"], "AddDynamicPartitionSuccess", "DuplicateDynamicPartitionError")
+
+    async def launch_run(self, scan_id: str, organization_id: str, *, epoch: int) -> str:
+        """Launch the run of the scan's partition and return the run's id."""
+        tags = {
+            _PARTITION_TAG: scan_id,
+            SCAN_ID_TAG: scan_id,
+            ORGANIZATION_TAG: organization_id,
+            LAUNCH_EPOCH_TAG: str(epoch),
+        }
+        params = {
+            "selector": {**_REPOSITORY, "jobName": JOB_NAME},
+            "mode": "default",
+            "runConfigData": {},
+            "executionMetadata": {
+                "tags": [{"key": key, "value": value} for key, value in tags.items()]
+            },
+        }
+        result = (await self._ask(documents.LAUNCH_RUN, {"params": params}))["result"]
+        _expect(result, "LaunchRunSuccess")
+        return str(result["run"]["runId"])
+
+    async def find_run_status(self, run_id: str) -> str | None:
+        """Return Dagster's status of a run, or None when it has no such run."""
+        result = (await self._ask(documents.RUN_STATUS, {"run": run_id}))["result"]
+        _expect(result, "Run", "RunNotFoundError")
+        return str(result["status"]) if "status" in result else None
+
+    async def get_version(self) -> str:
+        """Return Dagster's version; the cheapest proof that it answers."""
+        return str((await self._ask(documents.VERSION, {}))["result"])
+
+    async def _ask(self, document: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            response = await self._client.post(
+                "/graphql", json={"query": document, "variables": variables}
+            )
+            answer = response.json()
+        except (httpx.HTTPError, ValueError) as error:
+            msg = f"Dagster gave no usable answer: {type(error).__name__} {error}".rstrip()
+            raise DagsterUnavailableError(msg) from error
+        data = answer.get("data") if isinstance(answer, dict) else None
+        if not isinstance(data, dict) or data.get("result") is None:
+            text = shorten(str(answer), _LONGEST_TEXT)
+            msg = f"Dagster answered HTTP {response.status_code} without data: {text}"
+            raise DagsterUnavailableError(msg)
+        return data
+
+
+def _expect(result: Mapping[str, Any], *kinds: str) -> None:
+    kind = result["__typename"]
+    if kind in kinds:
+        return
+    reasons = [result, *result.get("errors", [])]
+    text = "; ".join(str(reason["message"]) for reason in reasons if "message" in reason)
+    msg = f"Dagster answered {kind}: {shorten(text, _LONGEST_TEXT)}"
+    raise DagsterRefusedError(msg)

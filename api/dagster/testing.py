@@ -1,0 +1,58 @@
+"""A Dagster that lives in memory, for tests of what stands on the gateway.
+
+It passes the same tests as the real one (`tests/contract/test_dagster_gateway.py`).
+"""
+
+import uuid
+from dataclasses import dataclass, field
+
+from api.dagster.gateway import DagsterGateway
+from api.errors import DagsterUnavailableError
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchedRun:
+    """A run that was asked for."""
+
+    run_id: str
+    scan_id: str
+    organization_id: str
+    epoch: int
+
+
+@dataclass
+class InMemoryDagsterGateway(DagsterGateway):
+    """Keeps what it is asked in attributes that tests read and change."""
+
+    partitions: set[str] = field(default_factory=set)
+    runs: list[LaunchedRun] = field(default_factory=list)
+    run_statuses: dict[str, str] = field(default_factory=dict)
+    is_down: bool = False
+
+    async def add_partition(self, scan_id: str) -> None:
+        """Make the scan a partition."""
+        self._answer()
+        self.partitions.add(scan_id)
+
+    async def launch_run(self, scan_id: str, organization_id: str, *, epoch: int) -> str:
+        """Note the run as queued and return its id."""
+        self._answer()
+        run = LaunchedRun(str(uuid.uuid4()), scan_id, organization_id, epoch)
+        self.runs.append(run)
+        self.run_statuses[run.run_id] = "QUEUED"
+        return run.run_id
+
+    async def find_run_status(self, run_id: str) -> str | None:
+        """Return the status that the test has set."""
+        self._answer()
+        return self.run_statuses.get(run_id)
+
+    async def get_version(self) -> str:
+        """Return a version."""
+        self._answer()
+        return "in-memory"
+
+    def _answer(self) -> None:
+        if self.is_down:
+            msg = "Dagster gave no usable answer: it is down"
+            raise DagsterUnavailableError(msg)

@@ -1,0 +1,228 @@
+"""The one place where errors become HTTP answers: status, body and texts.
+
+Every answer that is not a success has one shape: `success` false, the text twice (`message`,
+`error`: older callers read either), an `error_code`, the `request_id`, and `validation_errors`
+nested like the request when the request was at fault.
+"""
+
+import http
+import logging
+import re
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+import psycopg
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from api.logs import request_id
+from hubspot_deals.errors import (
+    HubSpotDealsError,
+    IdempotencyConflictError,
+    PermanentError,
+    ScanExistsError,
+    ScanNotFoundError,
+    TransientError,
+)
+
+logger = logging.getLogger(__name__)
+
+Faults = dict[str, Any]
+"""Texts at their place: nested objects whose leaves are lists of texts."""
+
+_MOST_FAULTS: Final = 200
+_LONGEST_TABLE: Final = 63
+_METHOD_NOT_ALLOWED: Final = 405
+_OWN: Final = "_schema"
+"""Key for the faults of an object that also has faults inside."""
+
+
+class DagsterUnavailableError(TransientError):
+    """Dagster's webserver did not give a usable answer."""
+
+
+class DagsterRefusedError(PermanentError):
+    """Dagster understood a request and declined it."""
+
+
+class ScanNotCompletedError(PermanentError):
+    """Results were asked for before the scan was completed."""
+
+    def __init__(self, scan_id: str, status: str) -> None:
+        super().__init__(
+            f"Scan '{scan_id}' is not completed: its status is {status}. "
+            "Results can be read once the status is completed"
+        )
+
+
+class UnknownTableError(PermanentError):
+    """A scan has no such table."""
+
+    def __init__(self, table: str, available: Sequence[str]) -> None:
+        shown = shorten(table, _LONGEST_TABLE)
+        names = ", ".join(available) or "none"
+        super().__init__(f"Table {shown!r} does not exist in this scan; available: {names}")
+
+
+class BodyError(HTTPException):
+    """The request body could not be read as JSON."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(status_code=400, detail=text)
+
+
+_STATUSES: Final[Mapping[type[HubSpotDealsError], tuple[int, str]]] = {
+    ScanNotFoundError: (404, "SCAN_NOT_FOUND"),
+    ScanExistsError: (409, "SCAN_EXISTS"),
+    IdempotencyConflictError: (409, "IDEMPOTENCY_CONFLICT"),
+    ScanNotCompletedError: (400, "SCAN_NOT_COMPLETED"),
+    UnknownTableError: (400, "UNKNOWN_TABLE"),
+}
+
+_TEXTS: Final[Mapping[str, str]] = {
+    "missing": "{label} is required",
+    "string_type": "{label} must be a string",
+    "string_too_short": "{label} must have at least {min_length} characters",
+    "string_too_long": "{label} must have at most {max_length} characters",
+    "bool_type": "{label} must be true or false",
+    "list_type": "{label} must be a list",
+    "dict_type": "{label} must be an object",
+    "model_type": "{label} must be an object",
+    "model_attributes_type": "{label} must be an object",
+    "too_long": "{label} must have at most {max_length} entries",
+    "int_type": "{label} must be a whole number",
+    "int_parsing": "{label} must be a whole number",
+    "int_parsing_size": "{label} is too large",
+    "int_from_float": "{label} must be a whole number",
+    "greater_than_equal": "{label} must be at least {ge}",
+    "less_than_equal": "{label} must be at most {le}",
+}
+
+
+def shorten(text: str, longest: int) -> str:
+    """Bound what is echoed to callers and logs."""
+    return text if len(text) <= longest else f"{text[:longest]}…"
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Register the handlers for everything that a request can raise on purpose."""
+    app.add_exception_handler(RequestValidationError, _on_faulty_request)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(HubSpotDealsError, _on_own_error)
+    app.add_exception_handler(psycopg.OperationalError, _on_database_trouble)
+
+
+def error_response(
+    status: int,
+    code: str,
+    text: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    **more: str | Faults,
+) -> Response:
+    """Build the answer of any failure."""
+    body = {
+        "success": False,
+        "message": text,
+        "error": text,
+        "error_code": code,
+        "request_id": request_id.get(),
+        **more,
+    }
+    return Response(orjson.dumps(body), status, headers, media_type="application/json")
+
+
+def unexpected_error(error: Exception) -> Response:
+    """Log a fault of ours under a fresh incident id and tell the caller nothing but that id."""
+    incident = uuid.uuid4().hex
+    logger.error(
+        "Unexpected %s", type(error).__name__, exc_info=error, extra={"incident_id": incident}
+    )
+    text = f"An unexpected error occurred. Quote incident {incident} when you report it"
+    return error_response(500, "INTERNAL_ERROR", text, incident_id=incident)
+
+
+def nest_faults(errors: Iterable[Mapping[str, Any]]) -> Faults:
+    """Put pydantic's faults at their paths in the request."""
+    tree: Faults = {}
+    for error in errors:
+        path = [str(part) for part in error["loc"][1:]] or [str(error["loc"][0])]
+        node = tree
+        for part in path[:-1]:
+            child = node.setdefault(part, {})
+            if isinstance(child, list):
+                child = node[part] = {_OWN: child}
+            node = child
+        leaf = node.setdefault(path[-1], [])
+        leaf = leaf.setdefault(_OWN, []) if isinstance(leaf, dict) else leaf
+        leaf.append(_text_of(error, path))
+    return tree
+
+
+def _text_of(error: Mapping[str, Any], path: Sequence[str]) -> str:
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        return "Unknown field; check its spelling"
+    if error["loc"] == ("body",):
+        return "Request body must be a JSON object, sent with Content-Type: application/json"
+    if (template := _TEXTS.get(kind)) is None:
+        return str(error["msg"])
+    return template.format(label=_label(path), **error.get("ctx", {}))
+
+
+def _label(path: Sequence[str]) -> str:
+    """Say a field's name in words: `scanId` is "Scan ID", a list's entry "Properties entry"."""
+    if path[-1].isdigit() and len(path) > 1:
+        return f"{_label(path[:-1])} entry"
+    words = re.sub(r"([A-Z])", r" \1", path[-1]).replace("_", " ").lower().split()
+    text = " ".join({"id": "ID", "url": "URL"}.get(word, word) for word in words)
+    return text[:1].upper() + text[1:]
+
+
+async def _on_faulty_request(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    errors = error.errors()
+    faults = nest_faults(errors[:_MOST_FAULTS])
+    of_body = any(fault["loc"][0] == "body" for fault in errors)
+    prefix = "Configuration validation failed" if of_body else "Request validation failed"
+    text = f"{prefix}: {faults}"
+    if len(errors) > _MOST_FAULTS:
+        text += f" (the first {_MOST_FAULTS} of {len(errors)} faults)"
+    return error_response(400, "VALIDATION_ERROR", text, validation_errors=faults)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101
+    if isinstance(error, BodyError):
+        faults = {"body": [error.detail]}
+        return error_response(400, "INVALID_BODY", error.detail, validation_errors=faults)
+    headers = error.headers or {}
+    if error.status_code == _METHOD_NOT_ALLOWED and request.method == "OPTIONS":
+        return Response(status_code=204, headers={"Allow": headers.get("Allow", "")})
+    phrase = http.HTTPStatus(error.status_code).phrase
+    text = {
+        404: "This path does not exist; see /docs for those that do",
+        405: f"This path does not take {request.method}; it takes {headers.get('Allow', 'others')}",
+    }.get(error.status_code, str(error.detail))
+    code = phrase.upper().replace(" ", "_")
+    return error_response(error.status_code, code, text, headers=headers)
+
+
+async def _on_own_error(_: Request, error: Exception) -> Response:
+    known = _STATUSES.get(type(error)) if isinstance(error, HubSpotDealsError) else None
+    if known is None:
+        return unexpected_error(error)
+    status, code = known
+    return error_response(status, code, str(error))
+
+
+async def _on_database_trouble(_: Request, error: Exception) -> Response:
+    incident = uuid.uuid4().hex
+    logger.error("Database trouble: %s", error, extra={"incident_id": incident})
+    text = "An unexpected error occurred: the database did not answer. Try again shortly"
+    return error_response(
+        500, "DATABASE_UNAVAILABLE", text, headers={"Retry-After": "5"}, incident_id=incident
+    )

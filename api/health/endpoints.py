@@ -1,0 +1,45 @@
+"""Whether the service works, and what it has done."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from api.dependencies import Pool, Settings
+from api.health import service
+from api.health.probe import HealthProbe
+from api.health.schemas import Health, Statistics
+from api.schemas import Answer, OrganizationFilter, error_responses
+
+router = APIRouter(tags=["health"])
+
+
+def get_probe(request: Request) -> HealthProbe:
+    """Return the process's health probe."""
+    probe: HealthProbe = request.state.probe
+    return probe
+
+
+Probe = Annotated[HealthProbe, Depends(get_probe)]
+
+
+@router.get(
+    "/health",
+    response_model_exclude_none=True,
+    responses={503: {"model": Health, "description": "Unhealthy; 500 instead when so configured."}},
+)
+async def get_health(probe: Probe, settings: Settings, response: Response) -> Health:
+    """Tell whether the service can work; answers within two seconds whatever hangs."""
+    health = service.describe_health(await probe.check(), datetime.now(UTC))
+    if not health.success:
+        response.status_code = settings.health_unhealthy_status
+    return health
+
+
+@router.get("/stats", responses=error_responses(400))
+async def get_statistics(
+    pool: Pool,
+    organization_id: OrganizationFilter = None,
+) -> Answer[Statistics]:
+    """Count scans by status, and the deals they extracted."""
+    return Answer(data=await service.count_scans(pool, organization_id))

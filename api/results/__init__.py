@@ -1,0 +1,1 @@
+"""Results: the tables of a completed scan and their rows."""

@@ -1,0 +1,1 @@
+"""Scans: start, status and list."""

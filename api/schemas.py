@@ -1,0 +1,147 @@
+"""What requests and answers of several features share: fields, paging, the envelope, errors."""
+
+import unicodedata
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, Generic, Literal, TypeVar
+
+from fastapi import Query
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+MAX_LIMIT: Final = 1_000
+MAX_OFFSET: Final = 2**63 - 1 - MAX_LIMIT
+"""The last offset whose page still ends inside PostgreSQL's bigint."""
+
+_MOST_TEXT: Final = 255
+
+_Data = TypeVar("_Data")
+
+
+def format_timestamp(moment: datetime) -> str:
+    """Return ISO 8601 in UTC with milliseconds and a Z."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def fault(text: str) -> PydanticCustomError:
+    """Build the fault with exactly this text."""
+    return PydanticCustomError("form", "{text}", {"text": text})
+
+
+def is_plain_text(text: str) -> bool:
+    """Tell whether a text has content, no control characters and a bounded length."""
+    categories = {unicodedata.category(character) for character in text[: _MOST_TEXT + 1]}
+    return (
+        0 < len(text) <= _MOST_TEXT
+        and not text.isspace()
+        and categories.isdisjoint({"Cc", "Cs", "Zl", "Zp"})
+    )
+
+
+def _check_organization_id(text: str) -> str:
+    if not is_plain_text(text):
+        msg = "Organization ID must be 1-255 characters, not blank, without control characters"
+        raise fault(msg)
+    return text
+
+
+Timestamp = Annotated[
+    datetime,
+    PlainSerializer(format_timestamp, when_used="unless-none"),
+    Field(examples=["2024-01-15T10:30:00.000Z"]),
+]
+Offset = Annotated[int, Query(ge=0, le=MAX_OFFSET, description="How many entries to skip.")]
+
+
+OrganizationId = Annotated[
+    str,
+    AfterValidator(_check_organization_id),
+    Field(json_schema_extra={"minLength": 1, "maxLength": _MOST_TEXT}),
+]
+OrganizationFilter = Annotated[
+    OrganizationId | None,
+    Query(alias="organizationId", description="Only this organization's scans."),
+]
+
+
+class Camel(BaseModel):
+    """An answer in camelCase."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+
+class Answer(BaseModel, Generic[_Data]):
+    """A success."""
+
+    success: Literal[True] = True
+    data: _Data
+
+
+class Pagination(Camel):
+    """Where a page lies in the whole."""
+
+    total: int
+    limit: int
+    offset: int
+    has_more: bool
+    returned: int
+
+    @classmethod
+    def of(cls, *, total: int, limit: int, offset: int, returned: int) -> "Pagination":
+        """Describe a page; there is more only if this page brought something."""
+        return cls(
+            total=total,
+            limit=limit,
+            offset=offset,
+            has_more=returned > 0 and offset + returned < total,
+            returned=returned,
+        )
+
+
+class Error(BaseModel):
+    """A failure."""
+
+    success: Literal[False] = False
+    message: str
+    error: str = Field(description="The same text as `message`.")
+    error_code: str = Field(examples=["SCAN_NOT_FOUND"])
+    request_id: str
+    validation_errors: dict[str, Any] | None = Field(
+        default=None,
+        description="Only when the request is at fault: every fault, nested like the request.",
+    )
+    incident_id: str | None = Field(
+        default=None, description="Only with a fault of the service: find it in the log by this id."
+    )
+
+
+_DESCRIPTIONS: Final = {
+    400: ("The request is at fault.", "VALIDATION_ERROR", "Limit must be at most 1000"),
+    404: ("No such scan.", "SCAN_NOT_FOUND", "No scan found with ID: hubspot-deals-scan-2025-001"),
+    409: (
+        "The scan id is taken, or the idempotency key came with another request.",
+        "SCAN_EXISTS",
+        "A scan with ID 'hubspot-deals-scan-2025-001' already exists",
+    ),
+    500: ("The service is at fault.", "INTERNAL_ERROR", "An unexpected error occurred"),
+}
+
+
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Document the failures of an endpoint; every one can fail with 500."""
+    documents: dict[int | str, dict[str, Any]] = {}
+    for status in (*statuses, 500):
+        description, code, text = _DESCRIPTIONS[status]
+        example = {
+            "success": False,
+            "message": text,
+            "error": text,
+            "error_code": code,
+            "request_id": "5f0c6b1e9d8a4c7f8e2b3a4d5c6f7081",
+        }
+        documents[status] = {
+            "model": Error,
+            "description": description,
+            "content": {"application/json": {"example": example}},
+        }
+    return documents

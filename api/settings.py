@@ -1,0 +1,38 @@
+"""The REST facade's settings, read from the environment as `HUBSPOT_DEALS_…`.
+
+`docs/configuration.md` and `.env.example` list every one; a test compares them with this class.
+"""
+
+from typing import Literal
+
+from pydantic import Field, HttpUrl, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from hubspot_deals.settings import PREFIX
+
+
+class ApiSettings(BaseSettings):
+    """What the REST facade needs."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX)
+
+    database_url: SecretStr = Field(description="PostgreSQL for scans and rows, as a libpq URL.")
+    encryption_keys: SecretStr = Field(
+        description="Key ring for stored access tokens: `ID:BASE64` of 32 bytes, comma separated; "
+        "the first one encrypts, all decrypt."
+    )
+    dagster_url: HttpUrl = Field(
+        default=HttpUrl("http://127.0.0.1:3000"), description="Base URL of the Dagster webserver."
+    )
+    database_pool_size: int = Field(
+        default=10, ge=1, le=100, description="Most database connections of one API process."
+    )
+    max_body_bytes: int = Field(
+        default=1_048_576, ge=1_024, description="Largest request body that is read, in bytes."
+    )
+    health_unhealthy_status: Literal[500, 503] = Field(
+        default=503, description="HTTP status of the health check while the service is unhealthy."
+    )
+    log_format: Literal["plain", "json"] = Field(
+        default="plain", description="Form of the API's log lines: `plain` or `json`."
+    )

@@ -1,0 +1,93 @@
+"""The published description of the API is the API."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from api.main import build_app
+from api.openapi import dump_openapi
+from api.scans.schemas import ScanCreate
+from api.testing import serve
+
+PUBLISHED = Path(__file__).parents[2] / "openapi.json"
+
+
+@pytest.fixture(scope="module")
+def document():
+    return build_app().openapi()
+
+
+@pytest.fixture(scope="module")
+def client():
+    with serve(build_app()) as client:
+        yield client
+
+
+def operations(document):
+    return [operation for path in document["paths"].values() for operation in path.values()]
+
+
+def test_the_published_document_is_current(document):
+    assert PUBLISHED.read_bytes() == dump_openapi(document), "run: python -m api.openapi"
+
+
+def test_exactly_the_documented_paths_of_this_version_are_served(document):
+    assert {
+        (method, path) for path, methods in document["paths"].items() for method in methods
+    } == {
+        ("post", "/api/v1/scan/start"),
+        ("get", "/api/v1/scan/list"),
+        ("get", "/api/v1/scan/{scan_id}/status"),
+        ("get", "/api/v1/results/{scan_id}/tables"),
+        ("get", "/api/v1/results/{scan_id}/result"),
+        ("get", "/api/v1/pipeline/info"),
+        ("get", "/api/v1/health"),
+        ("get", "/api/v1/stats"),
+    }
+
+
+def test_no_operation_answers_422(document):
+    assert all("422" not in operation["responses"] for operation in operations(document))
+    assert "ValidationError" not in dump_openapi(document).decode()
+
+
+def test_every_operation_has_its_own_id_a_summary_and_its_failures(document):
+    ids = [operation["operationId"] for operation in operations(document)]
+
+    assert len(set(ids)) == len(ids)
+    for operation in operations(document):
+        assert operation["summary"]
+        assert operation["description"]
+        assert {"500", "503"} & set(operation["responses"])
+
+
+def test_every_reference_in_the_document_resolves(document):
+    text = dump_openapi(document).decode()
+
+    for name in re.findall(r'"#/components/schemas/([^"]+)"', text):
+        assert name in document["components"]["schemas"]
+
+
+def test_the_example_of_the_request_is_a_valid_request(document):
+    (example,) = document["components"]["schemas"]["ScanCreate"]["examples"]
+
+    assert ScanCreate.model_validate(example).to_config().scan_id == "hubspot-deals-scan-2025-001"
+
+
+@pytest.mark.parametrize("path", ["/docs", "/api/v1/docs", "/redoc"])
+def test_the_documentation_loads_nothing_from_elsewhere(client, path):
+    page = client.get(path)
+
+    assert page.status_code == 200
+    links = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert links
+    for link in links:
+        assert link.startswith("/docs-assets/")
+        assert client.get(link).status_code == 200
+    assert "https://" not in page.text
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/api/v1/openapi.json"])
+def test_the_document_is_served(client, document, path):
+    assert client.get(path).json() == document

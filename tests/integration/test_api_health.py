@@ -1,0 +1,190 @@
+"""The health check and what stands on it, with a real PostgreSQL that works, hangs or is gone."""
+
+import base64
+import contextlib
+import socket
+import threading
+import time
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from pydantic import SecretStr
+
+from api.dagster.testing import InMemoryDagsterGateway
+from api.main import create_app
+from api.settings import ApiSettings
+from api.testing import serve
+
+KEYS = "k1:" + base64.b64encode(bytes(32)).decode()
+
+
+class FreezableProxy:
+    """Stands before PostgreSQL and stops passing bytes on when told to."""
+
+    def __init__(self, database_url):
+        self._target = conninfo_to_dict(database_url)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._moving = threading.Event()
+        self._moving.set()
+        self._open = []
+        threading.Thread(target=self._accept, daemon=True).start()
+        host, port = self._listener.getsockname()
+        self.url = make_conninfo(**(self._target | {"host": host, "port": port}))
+
+    def freeze(self):
+        self._moving.clear()
+
+    def thaw(self):
+        self._moving.set()
+
+    def close(self):
+        self._moving.set()
+        for end in (self._listener, *self._open):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = self._connect()
+                self._open += [near, far]
+                for source, sink in ((near, far), (far, near)):
+                    threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+
+    def _connect(self):
+        host, port = self._target["host"], int(self._target.get("port", 5432))
+        if not host.startswith("/"):
+            return socket.create_connection((host, port))
+        far = socket.socket(socket.AF_UNIX)
+        far.connect(f"{host}/.s.PGSQL.{port}")
+        return far
+
+    def _pump(self, source, sink):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65_536):
+                self._moving.wait()
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+
+@contextlib.contextmanager
+def api(database_url, gateway=None, **settings):
+    chosen = ApiSettings(
+        database_url=SecretStr(database_url), encryption_keys=SecretStr(KEYS), **settings
+    )
+    with serve(create_app(chosen, gateway=gateway or InMemoryDagsterGateway())) as client:
+        yield client
+
+
+def nowhere():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    return f"postgresql://nobody:hunter22@127.0.0.1:{port}/none"
+
+
+def test_a_working_service_is_healthy(database_url):
+    with api(database_url) as client:
+        answer = client.get("/api/v1/health")
+
+    assert answer.status_code == 200
+    body = answer.json()
+    assert body.pop("timestamp").endswith("Z")
+    assert body == {
+        "success": True,
+        "status": "healthy",
+        "service": "hubspot_deals_extraction",
+        "pipeline": {
+            "pipeline_name": "hubspot_deals_extraction",
+            "database_health": True,
+            "supports_checkpoints": True,
+        },
+        "checks": {"database": "ok", "dagster": "ok"},
+    }
+
+
+def test_a_service_without_dagster_still_accepts_scans_so_it_is_healthy(database_url):
+    with api(database_url, InMemoryDagsterGateway(is_down=True)) as client:
+        health = client.get("/api/v1/health")
+        info = client.get("/api/v1/pipeline/info").json()["data"]
+
+    assert (health.status_code, health.json()["checks"]["dagster"]) == (200, "failed")
+    assert (info["is_active"], info["database_health"]) == (False, True)
+    assert info["error"] == "Dagster connection failed"
+
+
+def test_the_pipeline_is_described_with_the_documented_fields(database_url):
+    with api(database_url) as client:
+        info = client.get("/api/v1/pipeline/info").json()
+
+    assert info == {
+        "success": True,
+        "data": {
+            "pipeline_name": "hubspot_deals_extraction",
+            "destination_type": "postgres",
+            "working_dir": ".dlt",
+            "dataset_name": "hubspot_deals_extraction",
+            "is_active": True,
+            "source_type": "hubspot_deals",
+            "uses_api_service": True,
+            "configuration_method": "config_file",
+            "database_health": True,
+            "supports_checkpoints": True,
+            "error": None,
+        },
+    }
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_service_without_its_database_is_unhealthy_with_the_chosen_status(status):
+    with api(nowhere(), health_unhealthy_status=status) as client:
+        answer = client.get("/api/v1/health")
+
+    assert answer.status_code == status
+    body = answer.json()
+    assert (body["status"], body["success"]) == ("unhealthy", False)
+    assert body["error"] == body["message"] == "Database connection failed"
+    assert "hunter22" not in answer.text
+
+
+def test_a_database_without_tables_is_unhealthy(database_url):
+    with psycopg.connect(database_url, autocommit=True) as database:
+        database.execute("DROP SCHEMA hubspot_deals CASCADE")
+
+    with api(database_url) as client:
+        body = client.get("/api/v1/health").json()
+
+    assert (body["status"], body["error"]) == ("unhealthy", "Database is not migrated")
+
+
+def test_a_database_that_hangs_is_reported_within_two_seconds_and_found_again(database_url):
+    proxy = FreezableProxy(database_url)
+    with contextlib.closing(proxy), api(proxy.url) as client:
+        assert client.get("/api/v1/health").status_code == 200
+        proxy.freeze()
+
+        began = time.monotonic()
+        answers = [client.get("/api/v1/health") for _ in range(2)]
+        seconds = (time.monotonic() - began) / 2
+
+        assert [answer.status_code for answer in answers] == [503, 503]
+        assert seconds < 2
+        proxy.thaw()
+        deadline = time.monotonic() + 10
+        while client.get("/api/v1/health").status_code != 200:
+            assert time.monotonic() < deadline, "the database was not found again"
+
+
+def test_a_database_that_restarts_costs_no_request_an_error(database_url):
+    with api(database_url) as client:
+        assert client.get("/api/v1/scan/list").status_code == 200
+        with psycopg.connect(database_url, autocommit=True) as database:
+            database.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name = 'hubspot_deals_api'"
+                " AND datname = current_database()"
+            )
+
+        assert client.get("/api/v1/scan/list").status_code == 200

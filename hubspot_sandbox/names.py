@@ -97,7 +97,7 @@ def amount_pool() -> Pool:
         cents = (step * 7_919 + 125) % 9_999_999
         pool.append(str(cents // 100) if step % 3 == 0 else f"{cents // 100}.{cents % 100:02d}")
         if step % 400 == 0:
-            pool += ["6.800000000000001", f"{step + 1}.5E3", "-120.50", "1.0E9"]
+            pool += ["6.800000000000001", f"{step + 1}.5E3", "-120.50", "1.05E5"]
     return pool
 
 

@@ -3,16 +3,14 @@
 import base64
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg import sql
 from pydantic import HttpUrl, SecretStr
 
-from hubspot_deals.local.folder import DataFolder
 from hubspot_deals.local.postgres import EmbeddedPostgres
-from hubspot_deals.local.processes import Child, stop_together, wait_until_ready
+from hubspot_deals.local.throwaway import throwaway_postgres
 from hubspot_deals.settings import PipelineSettings
 from hubspot_deals.warehouse.migrate import migrate
 from hubspot_sandbox.testing import GOOD_TOKEN, SandboxProcess
@@ -25,21 +23,13 @@ _TEMPLATE = "template_migrated"
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+def postgres() -> Iterator[EmbeddedPostgres]:
     """A cluster of its own for the session, with one migrated database to copy from."""
-    folder = DataFolder(Path(tmp_path_factory.mktemp("cluster")))
-    folder.create()
-    server = EmbeddedPostgres.prepare(folder)
-    child = Child(server.command(), folder.logs / "postgres.log")
-    try:
-        wait_until_ready({child: server.is_ready}, [child], 30, lambda: None)
-        server.ensure_database()
+    with throwaway_postgres() as server:
         with psycopg.connect(server.admin_url, autocommit=True) as admin:
             admin.execute(f"CREATE DATABASE {_TEMPLATE} OWNER hubspot_deals")
         migrate(SecretStr(_url_of(server, _TEMPLATE)))
         yield server
-    finally:
-        stop_together([child])
 
 
 @pytest.fixture

@@ -1,0 +1,148 @@
+"""A client of the REST API."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+from urllib.parse import quote
+
+import httpx
+from pydantic import SecretStr
+
+from hubspot_deals.errors import (
+    HubSpotDealsError,
+    PermanentError,
+    TransientError,
+)
+
+PAGE_ROWS: Final = 500
+_TIMEOUT_SECONDS: Final = 60.0
+
+Params = dict[str, str | int]
+
+
+class ServiceUnreachableError(TransientError):
+    """The REST API does not answer."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(
+            f"The API at {url} cannot be reached ({reason}). Start it with `hubspot-deals up`, or "
+            "set HUBSPOT_DEALS_API_URL."
+        )
+
+
+class ServiceFailedError(TransientError):
+    """The REST API answered with a failure of its own, or not with what it documents."""
+
+    def __init__(self, url: str, status: int, message: str) -> None:
+        self.status = status
+        super().__init__(f"The API at {url} failed (HTTP {status}): {message}")
+
+
+class RequestRefusedError(PermanentError):
+    """The REST API refused a request; `faults` names each one at its path."""
+
+    def __init__(self, status: int, message: str, faults: list[str]) -> None:
+        self.status = status
+        self.faults = faults
+        super().__init__("\n".join([message, *(f"  {fault}" for fault in faults)]))
+
+
+class ServiceClient:
+    """The endpoints that the command line uses."""
+
+    def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
+        self.url = url.rstrip("/")
+        self._http = httpx.Client(
+            base_url=f"{self.url}/api/v1/", timeout=_TIMEOUT_SECONDS, transport=transport
+        )
+
+    def start_scan(
+        self, config: Mapping[str, Any], token: SecretStr, idempotency_key: str | None = None
+    ) -> str:
+        """Ask for a scan and return the API's confirmation."""
+        body = {"config": {**config, "auth": {"accessToken": token.get_secret_value()}}}
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        request = self._http.build_request("POST", "scan/start", json=body, headers=headers)
+        answer = self._answer(request)
+        return str(answer.get("message", ""))
+
+    def get_scan(self, scan_id: str) -> dict[str, Any]:
+        """Return the status document of a scan."""
+        return self._data(f"scan/{_segment(scan_id)}/status")
+
+    def page_of_scans(self, organization: str | None, limit: int, offset: int) -> dict[str, Any]:
+        """Return one page of scans."""
+        params: Params = {"limit": limit, "offset": offset}
+        if organization is not None:
+            params["organizationId"] = organization
+        return self._data("scan/list", params)
+
+    def get_tables(self, scan_id: str) -> dict[str, Any]:
+        """Return the tables of a completed scan."""
+        return self._data(f"results/{_segment(scan_id)}/tables")
+
+    def page_of_rows(self, scan_id: str, table: str, limit: int, offset: int) -> dict[str, Any]:
+        """Return one page of a table's rows."""
+        params: Params = {"tableName": table, "limit": limit, "offset": offset}
+        return self._data(f"results/{_segment(scan_id)}/result", params)
+
+    def pages(self, scan_id: str, table: str, offset: int = 0) -> Iterator[dict[str, Any]]:
+        """Yield every page of a table, from a row on."""
+        while True:
+            page = self.page_of_rows(scan_id, table, PAGE_ROWS, offset)
+            yield page
+            offset += len(page["records"])
+            if not page["pagination"]["hasMore"] or not page["records"]:
+                return
+
+    def _data(self, path: str, params: Params | None = None) -> dict[str, Any]:
+        answer = self._answer(self._http.build_request("GET", path, params=params))
+        data: dict[str, Any] = answer["data"]
+        return data
+
+    def _answer(self, request: httpx.Request) -> dict[str, Any]:
+        try:
+            answer = self._http.send(request)
+        except httpx.TransportError as error:
+            raise ServiceUnreachableError(self.url, str(error) or type(error).__name__) from None
+        body = _json_object(answer)
+        if answer.is_success and body is not None:
+            return body
+        raise self._refusal(answer.status_code, body)
+
+    def _refusal(self, status: int, body: dict[str, Any] | None) -> HubSpotDealsError:
+        if body is None:
+            return ServiceFailedError(self.url, status, "the answer is not JSON")
+        # FastAPI's own errors, of a path that is not this API's, say `detail`.
+        message = str(body.get("message") or body.get("error") or body.get("detail") or status)
+        if httpx.codes.is_server_error(status):
+            return ServiceFailedError(self.url, status, message)
+        faults = list(_faults(body.get("validation_errors")))
+        # The message repeats the faults as one line of nested text; they get lines of their own.
+        return RequestRefusedError(
+            status, message.partition(": {")[0] if faults else message, faults
+        )
+
+
+def _json_object(answer: httpx.Response) -> dict[str, Any] | None:
+    try:
+        body = answer.json()
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _faults(errors: object, path: str = "") -> Iterator[str]:
+    """Yield `path: text` for each fault of a nested error document."""
+    if isinstance(errors, Mapping):
+        for name, below in errors.items():
+            yield from _faults(below, f"{path}.{name}" if path else str(name))
+    elif isinstance(errors, list):
+        for below in errors:
+            yield from _faults(below, path)
+    elif errors is not None:
+        yield f"{path}: {errors}" if path else str(errors)
+
+
+def _segment(text: str) -> str:
+    # "." and ".." are not escaped by quoting and would change the path.
+    return quote(text, safe="").replace(".", "%2E")

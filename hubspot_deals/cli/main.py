@@ -1,0 +1,80 @@
+"""The `hubspot-deals` command group and the one place where an error becomes an exit code."""
+
+import sys
+from http import HTTPStatus
+from typing import Final
+
+import click
+
+from hubspot_deals.cli.client import (
+    RequestRefusedError,
+    ServiceFailedError,
+    ServiceUnreachableError,
+)
+from hubspot_deals.cli.results import results
+from hubspot_deals.cli.scan import scan
+from hubspot_deals.cli.settings import CommandLine
+from hubspot_deals.cli.stack import demo, sandbox, sql, up
+from hubspot_deals.errors import ConfigurationError, HubSpotDealsError
+
+FAILED: Final = 1
+USAGE: Final = 2
+UNREACHABLE: Final = 3
+NOT_FOUND: Final = 4
+CONFLICT: Final = 5
+_INTERRUPTED: Final = 130
+
+_EPILOG: Final = """
+\b
+Exit codes:
+  0  done; a watched scan completed
+  1  a scan failed, was cancelled or crashed; a part of the stack failed
+  2  wrong usage, configuration or request
+  3  the API cannot be reached or is failing
+  4  there is no such scan
+  5  the scan id or idempotency key is taken
+"""
+
+
+class _Group(click.Group):
+    """A group whose commands may raise the product's errors."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except HubSpotDealsError as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(exit_code(error))
+
+
+@click.group(cls=_Group, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="hubspot-deals")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Extract HubSpot deals into PostgreSQL.
+
+    `up` starts the whole service on this machine; `scan` and `results` talk to a running one.
+    """
+    ctx.obj = ctx.obj or CommandLine()
+
+
+for _command in (up, demo, sandbox, sql, scan, results):
+    cli.add_command(_command)
+
+
+def exit_code(error: HubSpotDealsError) -> int:
+    """Return the exit code that a script can tell this error by."""
+    if isinstance(error, ServiceUnreachableError | ServiceFailedError):
+        return UNREACHABLE
+    if isinstance(error, RequestRefusedError):
+        refusals: dict[int, int] = {HTTPStatus.NOT_FOUND: NOT_FOUND, HTTPStatus.CONFLICT: CONFLICT}
+        return refusals.get(error.status, USAGE)
+    return USAGE if isinstance(error, ConfigurationError) else FAILED
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        cli(prog_name="hubspot-deals")
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)

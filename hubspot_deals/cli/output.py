@@ -1,0 +1,129 @@
+"""What the commands print: tables, progress, and lines where there is no terminal."""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from hubspot_deals.contract import ScanStatus
+
+_POLL_SECONDS: Final = 0.5
+_LINE_SECONDS: Final = 5.0
+_CELL_WIDTH: Final = 36
+_FILE_WIDTH: Final = 200
+_ENDED: Final = {
+    ScanStatus.COMPLETED,
+    ScanStatus.FAILED,
+    ScanStatus.CANCELLED,
+    ScanStatus.CRASHED,
+}
+
+Scan = dict[str, Any]
+
+
+def echo_json(document: object) -> None:
+    """Print a document for a program to read."""
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def echo_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    title: str = "",
+    cell_width: int = _CELL_WIDTH,
+) -> None:
+    """Print rows for a person to read; long cells are cut."""
+    table = Table(title=title or None, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column, no_wrap=True)
+    for row in rows:
+        table.add_row(*(_cell(value, cell_width) for value in row))
+    # Without a terminal there is no width to fit into.
+    width = None if Console().is_terminal else _FILE_WIDTH
+    Console(markup=False, highlight=False, width=width).print(table)
+
+
+def echo_scan(scan: Scan) -> None:
+    """Print a scan's status in a few lines."""
+    lines: Mapping[str, object] = {
+        "scan": scan["scanId"],
+        "organization": scan.get("organizationId"),
+        "status": scan["status"],
+        "records": f"{scan.get('recordsExtracted') or 0:,}",
+        "progress": _percent(scan),
+        "started": scan.get("startTime"),
+        "ended": scan.get("endTime"),
+        "error": scan.get("errorMessage"),
+    }
+    for name, value in lines.items():
+        if value:
+            click.echo(f"{name:<13} {value}")
+
+
+def follow(get_scan: Callable[[], Scan], checkpoint: Callable[[], None], *, quiet: bool) -> Scan:
+    """Show a scan's progress until it has ended, and return its last status.
+
+    `checkpoint` is called at every turn and may raise to stop following.
+    """
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        return _follow_in_lines(get_scan, checkpoint, quiet=quiet)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[records]:,} records"),
+        TimeElapsedColumn(),
+        console=console,
+    ) as progress:
+        task = progress.add_task("pending", total=100, records=0)
+        for scan in _polled(get_scan, checkpoint):
+            progress.update(
+                task,
+                description=str(scan["status"]),
+                completed=_progress(scan),
+                records=scan.get("recordsExtracted") or 0,
+            )
+    return scan
+
+
+def _follow_in_lines(
+    get_scan: Callable[[], Scan], checkpoint: Callable[[], None], *, quiet: bool
+) -> Scan:
+    shown, printed_at = "", 0.0
+    for scan in _polled(get_scan, checkpoint):
+        line = f"{scan['status']}: {scan.get('recordsExtracted') or 0:,} records, {_percent(scan)}"
+        is_due = time.monotonic() - printed_at > _LINE_SECONDS or scan["status"] in _ENDED
+        if not quiet and line != shown and is_due:
+            click.echo(line, err=True)
+            shown, printed_at = line, time.monotonic()
+    return scan
+
+
+def _polled(get_scan: Callable[[], Scan], checkpoint: Callable[[], None]) -> Iterable[Scan]:
+    while True:
+        checkpoint()
+        scan = get_scan()
+        yield scan
+        if scan["status"] in _ENDED:
+            return
+        time.sleep(_POLL_SECONDS)
+
+
+def _cell(value: object, width: int) -> str:
+    text = "" if value is None else str(value)
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def _progress(scan: Scan) -> float:
+    return float((scan.get("checkpointInfo") or {}).get("progress") or 0)
+
+
+def _percent(scan: Scan) -> str:
+    return f"{_progress(scan):.0f} %"

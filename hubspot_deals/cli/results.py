@@ -1,0 +1,106 @@
+"""The `results` command: the tables of a scan, a page of rows, or all of them."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable
+from typing import Any, Final
+
+import click
+
+from hubspot_deals.cli.output import echo_json, echo_table
+from hubspot_deals.cli.settings import CommandLine, pass_command_line
+from hubspot_deals.errors import ConfigurationError
+
+_SHOWN_COLUMNS: Final = 7
+_STREAMS: Final = ("ndjson", "csv")
+
+
+@click.command()
+@click.argument("scan_id")
+@click.option("--table", help="Show rows of this table; without it, the tables are listed.")
+@click.option("--limit", default=20, show_default=True, help="Rows on the page.")
+@click.option("--offset", default=0, show_default=True, help="Rows to skip.")
+@click.option("--all", "everything", is_flag=True, help="Every row, as ndjson or csv.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(("table", "json", *_STREAMS)),
+    help="Default: table for a page, ndjson with --all.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@pass_command_line
+def results(  # noqa: PLR0913 - one parameter per option
+    command_line: CommandLine,
+    *,
+    scan_id: str,
+    table: str | None,
+    limit: int,
+    offset: int,
+    everything: bool,
+    form: str | None,
+    as_json: bool,
+) -> None:
+    """Show the result of a completed scan."""
+    form = form or ("json" if as_json else None)
+    service = command_line.service()
+    if table is None:
+        if everything or form in _STREAMS:
+            msg = "--all and --format ndjson or csv need a --table."
+            raise ConfigurationError(msg)
+        _echo_tables(service.get_tables(scan_id), form)
+    elif everything:
+        _echo_stream(service.pages(scan_id, table, offset), form or _STREAMS[0])
+    else:
+        page = service.page_of_rows(scan_id, table, limit, offset)
+        _echo_page(page, form)
+
+
+def _echo_tables(found: dict[str, Any], form: str | None) -> None:
+    if form == "json":
+        echo_json(found)
+        return
+    rows = ((table["name"], f"{table['rowCount']:,}") for table in found["tables"])
+    echo_table(("table", "rows"), rows)
+
+
+def _echo_page(page: dict[str, Any], form: str | None) -> None:
+    if form == "json":
+        echo_json(page)
+    elif form in _STREAMS:
+        _echo_stream([page], form or _STREAMS[0])
+    else:
+        columns = page["columns"][:_SHOWN_COLUMNS]
+        echo_table(columns, ([row.get(name) for name in columns] for row in page["records"]))
+        seen = page["pagination"]
+        hidden = len(page["columns"]) - len(columns)
+        more = f"; {hidden} more columns with --json" if hidden else ""
+        click.echo(f"{seen['returned']} of {seen['total']:,} rows from {seen['offset']:,}{more}")
+
+
+def _echo_stream(pages: Iterable[dict[str, Any]], form: str) -> None:
+    if form not in _STREAMS:
+        msg = f"--all writes {' or '.join(_STREAMS)}: choose one with --format."
+        raise ConfigurationError(msg)
+    columns: list[str] | None = None
+    for page in pages:
+        if form == "ndjson":
+            for row in page["records"]:
+                click.echo(json.dumps(row, ensure_ascii=False))
+        else:
+            click.echo(_csv(page, with_header=columns is None), nl=False)
+            columns = page["columns"]
+
+
+def _csv(page: dict[str, Any], *, with_header: bool) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, page["columns"], extrasaction="ignore")
+    if with_header:
+        writer.writeheader()
+    for row in page["records"]:
+        writer.writerow({name: _cell(value) for name, value in row.items()})
+    return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value

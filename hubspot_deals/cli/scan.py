@@ -1,0 +1,151 @@
+"""The `scan` commands: start one, follow it, list them."""
+
+import secrets
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from hubspot_deals.cli.output import echo_json, echo_scan, echo_table, follow
+from hubspot_deals.cli.settings import CommandLine, pass_command_line
+from hubspot_deals.contract import SCAN_TYPES, ScanStatus
+from hubspot_deals.errors import PermanentError
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+
+
+class ScanNotCompletedError(PermanentError):
+    """A watched scan ended without completing."""
+
+    def __init__(self, scan: dict[str, Any]) -> None:
+        reason = scan.get("errorMessage")
+        super().__init__(
+            f"Scan {scan['scanId']} {scan['status']}" + (f": {reason}" if reason else "")
+        )
+
+
+@click.group()
+def scan() -> None:
+    """Start scans and follow them."""
+
+
+@scan.command()
+@click.option("--scan-id", help="Id of the scan; generated when absent.")
+@click.option("--organization", default="default", show_default=True, help="Organization id.")
+@click.option(
+    "--property",
+    "properties",
+    multiple=True,
+    metavar="NAME",
+    help="A deal property to read; repeat for more. '*' reads all. Default: the standard ones.",
+)
+@click.option("--include-archived", is_flag=True, help="Read archived deals too.")
+@click.option("--start-date", metavar="YYYY-MM-DD", help="First day of the date range, UTC.")
+@click.option("--end-date", metavar="YYYY-MM-DD", help="Last day of the date range, UTC, included.")
+@click.option("--date-field", metavar="NAME", help="Date property of the range [createdate].")
+@click.option("--token-file", metavar="PATH", help="Read the HubSpot token there; - is stdin.")
+@click.option("--idempotency-key", metavar="KEY", help="Makes a repeated start the same start.")
+@click.option("--watch", is_flag=True, help="Follow the scan to its end.")
+@_JSON
+@pass_command_line
+def start(  # noqa: PLR0913 - one parameter per option
+    command_line: CommandLine,
+    *,
+    scan_id: str | None,
+    organization: str,
+    properties: tuple[str, ...],
+    include_archived: bool,
+    start_date: str | None,
+    end_date: str | None,
+    date_field: str | None,
+    token_file: str | None,
+    idempotency_key: str | None,
+    watch: bool,
+    as_json: bool,
+) -> None:
+    """Start a scan.
+
+    The HubSpot token comes from HUBSPOT_DEALS_ACCESS_TOKEN, --token-file, or a hidden prompt.
+    """
+    scan_id = scan_id or new_scan_id("scan")
+    config = {
+        "scanId": scan_id,
+        "organizationId": organization,
+        "type": list(SCAN_TYPES),
+        "filters": _filters(
+            properties,
+            {"startDate": start_date, "endDate": end_date, "field": date_field},
+            include_archived=include_archived,
+        ),
+    }
+    token = command_line.access_token(token_file)
+    message = command_line.service().start_scan(config, token, idempotency_key)
+    if watch:
+        _watch(command_line, scan_id, as_json=as_json)
+    elif as_json:
+        echo_json({"scanId": scan_id, "message": message})
+    else:
+        click.echo(f"{scan_id}: {message}")
+
+
+@scan.command()
+@click.argument("scan_id")
+@_JSON
+@pass_command_line
+def status(command_line: CommandLine, *, scan_id: str, as_json: bool) -> None:
+    """Show one scan."""
+    found = command_line.service().get_scan(scan_id)
+    (echo_json if as_json else echo_scan)(found)
+
+
+@scan.command()
+@click.argument("scan_id")
+@_JSON
+@pass_command_line
+def watch(command_line: CommandLine, *, scan_id: str, as_json: bool) -> None:
+    """Follow a scan to its end; exit code 1 unless it completes."""
+    _watch(command_line, scan_id, as_json=as_json)
+
+
+@scan.command(name="list")
+@click.option("--organization", help="Only this organization's scans.")
+@click.option("--limit", default=20, show_default=True, help="Scans on the page.")
+@click.option("--offset", default=0, show_default=True, help="Scans to skip.")
+@_JSON
+@pass_command_line
+def list_scans(
+    command_line: CommandLine, *, organization: str | None, limit: int, offset: int, as_json: bool
+) -> None:
+    """List scans."""
+    page = command_line.service().page_of_scans(organization, limit, offset)
+    if as_json:
+        echo_json(page)
+        return
+    columns = ("scanId", "organizationId", "status", "recordsExtracted", "startTime", "endTime")
+    rows = ([found.get(column) for column in columns] for found in page["scans"])
+    echo_table(("scan", "organization", "status", "records", "started", "ended"), rows)
+    click.echo(f"{len(page['scans'])} of {page['pagination']['total']}")
+
+
+def new_scan_id(prefix: str) -> str:
+    """Return an id that says when, and that nobody else has."""
+    return f"{prefix}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def _filters(
+    properties: tuple[str, ...], span: dict[str, str | None], *, include_archived: bool
+) -> dict[str, Any]:
+    filters: dict[str, Any] = {"includeArchived": include_archived}
+    if properties:
+        filters["properties"] = list(properties)
+    if given := {name: value for name, value in span.items() if value is not None}:
+        filters["dateRange"] = given
+    return filters
+
+
+def _watch(command_line: CommandLine, scan_id: str, *, as_json: bool) -> None:
+    service = command_line.service()
+    ended = follow(lambda: service.get_scan(scan_id), lambda: None, quiet=as_json)
+    (echo_json if as_json else echo_scan)(ended)
+    if ended["status"] != ScanStatus.COMPLETED:
+        raise ScanNotCompletedError(ended)

@@ -1,0 +1,83 @@
+"""The command line's settings, and what its commands are given."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import httpx
+from pydantic import Field, HttpUrl, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from hubspot_deals.cli.client import ServiceClient
+from hubspot_deals.errors import ConfigurationError
+from hubspot_deals.settings import PREFIX, load_settings
+
+DEFAULT_API_URL = "http://127.0.0.1:5000"
+
+
+class CommandLineSettings(BaseSettings):
+    """What the `hubspot-deals` command reads from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX)
+
+    api_url: HttpUrl | None = Field(
+        default=None,
+        description="Base URL of the REST API. Without it: the stack running on the data folder, "
+        f"or {DEFAULT_API_URL}.",
+    )
+    access_token: SecretStr | None = Field(
+        default=None, description="HubSpot private-app token that `scan start` sends."
+    )
+    data_dir: Path = Field(
+        default=Path(".hubspot-deals"), description="Folder of the embedded stack's data."
+    )
+
+
+@dataclass(slots=True)
+class CommandLine:
+    """What a command needs from outside; tests hand in another transport."""
+
+    transport: httpx.BaseTransport | None = None
+
+    @property
+    def settings(self) -> CommandLineSettings:
+        """The settings, read when a command needs them."""
+        return load_settings(CommandLineSettings)
+
+    def service(self) -> ServiceClient:
+        """Return a client of the REST API."""
+        return ServiceClient(self._api_url(), self.transport)
+
+    def stack_urls(self) -> dict[str, str]:
+        """Return the URLs of the stack that runs on the data folder, none when there is none."""
+        file = self.settings.data_dir / "stack.json"
+        try:
+            urls: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))["urls"]
+        except (OSError, ValueError, KeyError):
+            return {}
+        return urls
+
+    def access_token(self, token_file: str | None) -> SecretStr:
+        """Return the HubSpot token: of the file, of the environment, or typed in unseen.
+
+        It is never an argument, which every user of the machine could read.
+        """
+        if token_file is not None:
+            with click.open_file(token_file) as handle:
+                return SecretStr(handle.read().strip())
+        if self.settings.access_token is not None:
+            return self.settings.access_token
+        if sys.stdin.isatty():
+            typed: str = click.prompt("HubSpot access token", hide_input=True)
+            return SecretStr(typed.strip())
+        msg = f"No HubSpot access token: set {PREFIX}ACCESS_TOKEN, or use --token-file."
+        raise ConfigurationError(msg)
+
+    def _api_url(self) -> str:
+        given = self.settings.api_url
+        return str(given) if given else self.stack_urls().get("api", DEFAULT_API_URL)
+
+
+pass_command_line = click.make_pass_decorator(CommandLine)

@@ -1,0 +1,1 @@
+"""The embedded stack of `make demo` and `make up`: PostgreSQL from a wheel and a supervisor."""

@@ -1,0 +1,115 @@
+"""What the processes of the stack are told: the one place that builds their environment."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+from hubspot_deals.errors import ConfigurationError
+from hubspot_deals.local.ports import LOOPBACK
+from hubspot_deals.settings import PREFIX
+
+ENCRYPTION_KEYS: Final = f"{PREFIX}ENCRYPTION_KEYS"
+_SCHEMES: Final = ("postgresql", "postgres")
+_DAGSTER_SCHEMA: Final = "dagster"
+_OF_THE_COMMAND_LINE: Final = ("ACCESS_TOKEN", "API_URL", "DATA_DIR")
+
+
+@dataclass(frozen=True, slots=True)
+class StackAddresses:
+    """Where the parts of one stack meet."""
+
+    database_url: str
+    hubspot_url: str
+    code_server_port: int
+    dagster_port: int
+    api_port: int
+
+    @property
+    def api_url(self) -> str:
+        """The REST facade."""
+        return f"http://{LOOPBACK}:{self.api_port}"
+
+    @property
+    def dagster_url(self) -> str:
+        """Dagster's webserver."""
+        return f"http://{LOOPBACK}:{self.dagster_port}"
+
+
+def caller_environment() -> dict[str, str]:
+    """Return a copy of this process's environment, to pass on to children."""
+    # Settings are read with pydantic-settings; this is the whole environment, for other programs.
+    return dict(os.environ)  # noqa: TID251
+
+
+def child_environment(
+    caller: Mapping[str, str],
+    addresses: StackAddresses,
+    dagster_home: Path,
+    encryption_keys: str,
+) -> dict[str, str]:
+    """Return the environment of the pipeline's and the API's processes.
+
+    Tuning that the caller has set is kept; what this stack decides replaces the caller's, and a
+    Dagster instance or an access token of the caller stays out.
+    """
+    return plain_environment(caller) | {
+        **{name: value for name, value in caller.items() if _is_tuning(name)},
+        f"{PREFIX}DATABASE_URL": addresses.database_url,
+        f"{PREFIX}DAGSTER_STORAGE_URL": dagster_storage_url(addresses.database_url),
+        ENCRYPTION_KEYS: encryption_keys,
+        f"{PREFIX}HUBSPOT_URL": addresses.hubspot_url,
+        f"{PREFIX}DAGSTER_URL": addresses.dagster_url,
+        f"{PREFIX}CODE_SERVER_HOST": LOOPBACK,
+        f"{PREFIX}CODE_SERVER_PORT": str(addresses.code_server_port),
+        "DAGSTER_HOME": str(dagster_home),
+        "RUNTIME__DLTHUB_TELEMETRY": "false",
+    }
+
+
+def plain_environment(caller: Mapping[str, str]) -> dict[str, str]:
+    """Return the caller's environment without any setting of this product or of Dagster."""
+    kept = {
+        name: value for name, value in caller.items() if not name.startswith((PREFIX, "DAGSTER_"))
+    }
+    # A line reaches the log when it is written, not when a buffer is full.
+    return kept | {"PYTHONUNBUFFERED": "1"}
+
+
+def libpq_url(text: str) -> str:
+    """Return a database URL that libpq reads; raises ConfigurationError without quoting it."""
+    parts = urlsplit(text)
+    scheme = parts.scheme.partition("+")[0]
+    if scheme not in _SCHEMES or not parts.path.strip("/"):
+        msg = "--database-url must look like postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+        raise ConfigurationError(msg)
+    return urlunsplit(parts._replace(scheme="postgresql"))
+
+
+def dagster_storage_url(database_url: str) -> str:
+    """Return the same database for SQLAlchemy, with Dagster's own schema as the search path."""
+    parts = urlsplit(database_url)
+    query = dict(parse_qsl(parts.query))
+    own = f"-csearch_path={_DAGSTER_SCHEMA}"
+    query["options"] = f"{query['options']} {own}" if "options" in query else own
+    # The driver is named because SQLAlchemy's default one changes with its version.
+    return urlunsplit(
+        parts._replace(
+            scheme="postgresql+psycopg2", query=urlencode(query, quote_via=quote, safe="/")
+        )
+    )
+
+
+def without_password(url: str) -> str:
+    """Return a URL as it may be printed."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{host}"))
+
+
+def _is_tuning(name: str) -> bool:
+    return name.startswith(PREFIX) and name.removeprefix(PREFIX) not in _OF_THE_COMMAND_LINE

@@ -1,0 +1,339 @@
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+from click.testing import CliRunner, Result
+
+from hubspot_deals.cli.main import cli
+from hubspot_deals.cli.settings import CommandLine
+
+TOKEN = "canary-token-0000"
+
+
+@dataclass
+class FakeService:
+    """The REST API's endpoints, as far as the command line uses them."""
+
+    statuses: list[str] = field(default_factory=lambda: ["completed"])
+    rows: int = 3
+    refusal: httpx.Response | None = None
+    requests: list[httpx.Request] = field(default_factory=list)
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        if self.refusal is not None:
+            return self.refusal
+        path = request.url.path.removeprefix("/api/v1")
+        routes = {
+            "/scan/start": self._start,
+            "/scan/s1/status": self._status,
+            "/scan/list": self._list,
+            "/results/s1/tables": self._tables,
+            "/results/s1/result": self._rows,
+        }
+        if path not in routes:
+            return httpx.Response(404, json={"success": False, "message": "No scan found"})
+        answer = routes[path](request)
+        return httpx.Response(202 if path == "/scan/start" else 200, json=answer)
+
+    def _start(self, _: httpx.Request) -> Any:
+        return {"success": True, "message": "accepted"}
+
+    def _status(self, _: httpx.Request) -> Any:
+        status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
+        return {
+            "success": True,
+            "data": {
+                "scanId": "s1",
+                "organizationId": "o",
+                "status": status,
+                "recordsExtracted": 1234,
+                "errorMessage": "no scope" if status == "failed" else None,
+                "checkpointInfo": {"progress": 45.5},
+            },
+        }
+
+    def _list(self, _: httpx.Request) -> Any:
+        scan = {"scanId": "s1", "organizationId": "o", "status": "failed", "recordsExtracted": 7}
+        return {"success": True, "data": {"scans": [scan], "pagination": {"total": 1}}}
+
+    def _tables(self, _: httpx.Request) -> Any:
+        tables = [{"name": "deals", "rowCount": self.rows, "extractedCount": self.rows}]
+        return {"success": True, "data": {"scanId": "s1", "tables": tables, "totalTables": 1}}
+
+    def _rows(self, request: httpx.Request) -> Any:
+        limit, offset = (int(request.url.params[name]) for name in ("limit", "offset"))
+        positions = range(offset, min(offset + limit, self.rows))
+        records = [{"id": str(n), "amount": None if n else "1.50"} for n in positions]
+        return {
+            "success": True,
+            "data": {
+                "tableName": request.url.params["tableName"],
+                "records": records,
+                "columns": ["id", "amount"],
+                "pagination": {
+                    "total": self.rows,
+                    "limit": limit,
+                    "offset": offset,
+                    "hasMore": offset + len(records) < self.rows,
+                    "returned": len(records),
+                },
+            },
+        }
+
+
+def run(service: Any, *arguments: str, **invocation: Any) -> Result:
+    transport = httpx.MockTransport(service)
+    return CliRunner().invoke(cli, arguments, obj=CommandLine(transport), **invocation)
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HUBSPOT_DEALS_ACCESS_TOKEN", raising=False)
+    monkeypatch.delenv("HUBSPOT_DEALS_API_URL", raising=False)
+    monkeypatch.delenv("HUBSPOT_DEALS_DATA_DIR", raising=False)
+
+
+def test_start_sends_what_the_options_say() -> None:
+    service = FakeService()
+
+    result = run(
+        service,
+        *("scan", "start", "--scan-id", "s1", "--organization", "o", "--token-file", "-"),
+        *("--property", "dealname", "--property", "amount", "--include-archived"),
+        *("--start-date", "2026-01-01", "--end-date", "2026-01-31", "--date-field", "closedate"),
+        *("--idempotency-key", "k"),
+        input=f"{TOKEN}\n",
+    )
+
+    assert result.exit_code == 0, result.output
+    assert service.requests[0].headers["Idempotency-Key"] == "k"
+    assert json.loads(service.requests[0].content)["config"] == {
+        "scanId": "s1",
+        "organizationId": "o",
+        "type": ["user"],
+        "auth": {"accessToken": TOKEN},
+        "filters": {
+            "properties": ["dealname", "amount"],
+            "includeArchived": True,
+            "dateRange": {
+                "startDate": "2026-01-01",
+                "endDate": "2026-01-31",
+                "field": "closedate",
+            },
+        },
+    }
+
+
+def test_start_without_an_id_makes_one_and_prints_it_for_programs() -> None:
+    service = FakeService()
+
+    result = run(service, "scan", "start", "--json", "--token-file", "-", input=TOKEN)
+
+    sent = json.loads(service.requests[0].content)["config"]
+    assert json.loads(result.stdout) == {"scanId": sent["scanId"], "message": "accepted"}
+    assert sent["filters"] == {"includeArchived": False}
+
+
+def test_the_token_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUBSPOT_DEALS_ACCESS_TOKEN", TOKEN)
+    service = FakeService()
+
+    assert run(service, "scan", "start").exit_code == 0
+    assert json.loads(service.requests[0].content)["config"]["auth"] == {"accessToken": TOKEN}
+
+
+def test_start_without_a_token_says_where_to_put_one_and_sends_nothing() -> None:
+    service = FakeService()
+
+    result = run(service, "scan", "start")
+
+    assert result.exit_code == 2
+    assert "HUBSPOT_DEALS_ACCESS_TOKEN" in result.stderr
+    assert service.requests == []
+
+
+def test_a_token_is_not_accepted_as_an_option() -> None:
+    assert run(FakeService(), "scan", "start", "--access-token", TOKEN).exit_code == 2
+
+
+def test_every_fault_of_a_refused_request_gets_its_own_line() -> None:
+    faults = {"config": {"scanId": ["too long", "bad character"], "auth": "missing"}}
+    refusal = httpx.Response(
+        400,
+        json={
+            "success": False,
+            "message": f"Input validation failed: {faults}",
+            "validation_errors": faults,
+        },
+    )
+
+    result = run(FakeService(refusal=refusal), "scan", "start", "--token-file", "-", input=TOKEN)
+
+    assert result.exit_code == 2
+    assert result.stderr.splitlines() == [
+        "Error: Input validation failed",
+        "  config.scanId: too long",
+        "  config.scanId: bad character",
+        "  config.auth: missing",
+    ]
+    assert TOKEN not in result.output
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (httpx.Response(404, json={"message": "No scan found"}), 4),
+        (httpx.Response(409, json={"message": "already exists"}), 5),
+        (httpx.Response(500, json={"message": "internal"}), 3),
+        (httpx.Response(502, text="<html>bad gateway</html>"), 3),
+        (httpx.Response(200, text="<html>a proxy's page</html>"), 3),
+    ],
+)
+def test_refusals_have_exit_codes_of_their_own(answer: httpx.Response, code: int) -> None:
+    result = run(FakeService(refusal=answer), "scan", "status", "s1")
+
+    assert result.exit_code == code
+    assert result.stderr.startswith("Error: ")
+
+
+def test_an_api_that_cannot_be_reached_has_its_own_exit_code() -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        reason = "Connection refused"
+        raise httpx.ConnectError(reason, request=request)
+
+    result = run(refuse, "scan", "status", "s1")
+
+    assert result.exit_code == 3
+    assert "hubspot-deals up" in result.stderr
+
+
+@pytest.mark.parametrize("url", ["localhost:5000", "http://[not-a-host", "ftp://h"])
+def test_an_ill_formed_api_url_is_a_configuration_fault(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("HUBSPOT_DEALS_API_URL", url)
+
+    result = run(FakeService(), "scan", "list")
+
+    assert result.exit_code == 2
+    assert "HUBSPOT_DEALS_API_URL" in result.stderr
+
+
+def test_the_api_of_the_running_stack_is_found(tmp_path: Any) -> None:
+    (tmp_path / ".hubspot-deals").mkdir()
+    stack = {"urls": {"api": "http://127.0.0.1:4711"}}
+    (tmp_path / ".hubspot-deals" / "stack.json").write_text(json.dumps(stack))
+    service = FakeService()
+
+    run(service, "scan", "list")
+
+    assert service.requests[0].url.port == 4711
+
+
+@pytest.mark.parametrize("scan_id", ["../list", "..", "a/b", "a b?c"])
+def test_a_strange_id_stays_one_path_segment(scan_id: str) -> None:
+    service = FakeService()
+
+    run(service, "scan", "status", scan_id)
+
+    segments = service.requests[0].url.raw_path.decode().split("/")
+    assert segments[:4] == ["", "api", "v1", "scan"]
+    assert segments[5:] == ["status"]
+
+
+def test_watch_follows_to_the_end() -> None:
+    service = FakeService(statuses=["pending", "running", "completed"])
+
+    result = run(service, "scan", "watch", "s1")
+
+    assert result.exit_code == 0
+    assert "completed: 1,234 records" in result.stderr
+    assert "completed" in result.stdout
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled", "crashed"])
+def test_watch_of_a_scan_that_does_not_complete_fails(status: str) -> None:
+    result = run(FakeService(statuses=[status]), "scan", "watch", "s1", "--json")
+
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["status"] == status
+
+
+def test_start_can_watch_and_names_the_reason_of_a_failure() -> None:
+    service = FakeService(statuses=["failed"])
+    arguments = ("scan", "start", "--scan-id", "s1", "--watch", "--token-file", "-")
+
+    result = run(service, *arguments, input=TOKEN)
+
+    assert result.exit_code == 1
+    assert "Error: Scan s1 failed: no scope" in result.stderr
+
+
+def test_list_shows_scans() -> None:
+    result = run(FakeService(), "scan", "list", "--organization", "o")
+
+    assert "s1" in result.stdout
+    assert "1 of 1" in result.stdout
+
+
+def test_results_lists_tables_then_shows_rows() -> None:
+    tables = run(FakeService(), "results", "s1")
+    rows = run(FakeService(), "results", "s1", "--table", "deals", "--limit", "2")
+
+    assert "deals" in tables.stdout
+    assert "2 of 3 rows" in rows.stdout
+
+
+def test_all_rows_come_as_ndjson_page_after_page() -> None:
+    service = FakeService(rows=1201)
+
+    result = run(service, "results", "s1", "--table", "deals", "--all")
+
+    assert [json.loads(line)["id"] for line in result.stdout.splitlines()] == [
+        str(number) for number in range(1201)
+    ]
+    assert len(service.requests) == 3
+
+
+def test_all_rows_come_as_csv_with_one_header() -> None:
+    service = FakeService(rows=501)
+
+    result = run(service, "results", "s1", "--table", "deals", "--all", "--format", "csv")
+
+    lines = result.stdout.splitlines()
+    assert lines[:3] == ["id,amount", "0,1.50", "1,"]
+    assert len(lines) == 502
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--all",), ("--format", "csv"), ("--table", "deals", "--all", "--json")]
+)
+def test_results_refuses_what_makes_no_sense(arguments: tuple[str, ...]) -> None:
+    assert run(FakeService(), "results", "s1", *arguments).exit_code == 2
+
+
+def test_sql_without_a_stack_says_so() -> None:
+    result = run(FakeService(), "sql", "SELECT 1")
+
+    assert result.exit_code == 2
+    assert "hubspot-deals up" in result.stderr
+
+
+def test_help_names_the_exit_codes() -> None:
+    assert "Exit codes:" in run(FakeService(), "--help").stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--sandbox", "--hubspot-url", "http://h"),
+        ("--api-port", "65536"),
+        ("--sandbox-deals", "-1"),
+    ],
+)
+def test_up_refuses_options_that_make_no_sense(arguments: tuple[str, ...]) -> None:
+    assert run(FakeService(), "up", *arguments).exit_code == 2

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,14 @@ def open_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def stack(open_folder: Path) -> Iterator[RunningStack]:
-    data_dir, output = open_folder / "data", open_folder / "up.log"
+    with running_stack(open_folder) as running:
+        yield running
+
+
+@contextmanager
+def running_stack(folder: Path) -> Iterator[RunningStack]:
+    """Start a stack on a folder the way a user does, and end it with Ctrl-C."""
+    data_dir, output = folder / "data", folder / "up.log"
     options = ["--api-port", "0", "--dagster-port", "0", "--data-dir", str(data_dir)]
     options += ["--sandbox", "--sandbox-deals", str(SANDBOX_DEALS)]
     with output.open("w") as log:

@@ -82,12 +82,14 @@ def follow(get_scan: Callable[[], Scan], checkpoint: Callable[[], None], *, quie
         TimeElapsedColumn(),
         console=console,
     ) as progress:
-        task = progress.add_task("pending", total=100, records=0)
+        task = progress.add_task("pending", total=None, records=0)
         for scan in _polled(get_scan, checkpoint):
             progress.update(
                 task,
                 description=str(scan["status"]),
-                completed=_progress(scan),
+                # Without a known total the bar moves to and fro.
+                total=None if (percent := _progress(scan)) is None else 100,
+                completed=percent or 0,
                 records=scan.get("recordsExtracted") or 0,
             )
     return scan
@@ -98,7 +100,7 @@ def _follow_in_lines(
 ) -> Scan:
     shown, printed_at = "", 0.0
     for scan in _polled(get_scan, checkpoint):
-        line = f"{scan['status']}: {scan.get('recordsExtracted') or 0:,} records, {_percent(scan)}"
+        line = f"{scan['status']}: {scan.get('recordsExtracted') or 0:,} records {_percent(scan)}"
         is_due = time.monotonic() - printed_at > _LINE_SECONDS or scan["status"] in _ENDED
         if not quiet and line != shown and is_due:
             click.echo(line, err=True)
@@ -121,9 +123,11 @@ def _cell(value: object, width: int) -> str:
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
-def _progress(scan: Scan) -> float:
-    return float((scan.get("checkpointInfo") or {}).get("progress") or 0)
+def _progress(scan: Scan) -> float | None:
+    progress: float | None = (scan.get("checkpointInfo") or {}).get("progress")
+    return progress
 
 
 def _percent(scan: Scan) -> str:
-    return f"{_progress(scan):.0f} %"
+    progress = _progress(scan)
+    return "" if progress is None else f"{progress:.0f} %"

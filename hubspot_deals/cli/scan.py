@@ -146,6 +146,10 @@ def _filters(
 def _watch(command_line: CommandLine, scan_id: str, *, as_json: bool) -> None:
     service = command_line.service()
     ended = follow(lambda: service.get_scan(scan_id), lambda: None, quiet=as_json)
-    (echo_json if as_json else echo_scan)(ended)
+    if as_json:
+        echo_json(ended)
+    else:
+        # The reason of a failure follows as this command's own error.
+        echo_scan(ended | {"errorMessage": None})
     if ended["status"] != ScanStatus.COMPLETED:
         raise ScanNotCompletedError(ended)

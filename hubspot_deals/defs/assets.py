@@ -126,11 +126,11 @@ def _metadata(report: ScanReport, table_name: str, rows: int) -> dict[str, dg.Me
     if table_name != DEALS.name:
         return metadata
     return metadata | {
-        "seconds": dg.MetadataValue.float(report.seconds),
-        "rows_per_second": dg.MetadataValue.float(rows / max(report.seconds, 0.001)),
+        "seconds": dg.MetadataValue.float(round(report.seconds, 3)),
+        "rows_per_second": dg.MetadataValue.float(round(rows / max(report.seconds, 0.001), 1)),
         "requests": dg.MetadataValue.int(report.requests),
         "retries": dg.MetadataValue.int(report.retries),
-        "throttled_seconds": dg.MetadataValue.float(report.throttled_seconds),
+        "throttled_seconds": dg.MetadataValue.float(round(report.throttled_seconds, 3)),
         "unfit_values": dg.MetadataValue.json(report.unfit_values),
         "unknown_properties": dg.MetadataValue.json(list(report.unknown_properties)),
         "notes": dg.MetadataValue.json(report.notes),

@@ -72,6 +72,27 @@ def test_a_date_range_holds_whole_days_at_both_ends(
     assert stored_deals(query).keys() == wanted != set()
 
 
+@pytest.mark.parametrize("include_archived", [False, True])
+def test_twenty_five_thousand_deals_are_stored_once_each_with_equal_values(
+    accept, run_job, look_up, query, include_archived
+):
+    with SandboxProcess(deals=25_000, archived_share=0.1, **FAST) as account:
+        accept(filters=ScanFilters(("*",), include_archived))
+        assert run_job(hubspot_url=account.url).success
+        truth = {
+            deal["id"]: deal
+            for deal in account.control.iter_deals(archived=None if include_archived else False)
+        }
+    stored = stored_deals(query)
+    assert len(stored) == len(truth) == (27_500 if include_archived else 25_000)
+    assert stored.keys() == truth.keys()
+    assert differing(stored, truth) == []
+    assert query("SELECT count(*), count(DISTINCT id) FROM hubspot_deals_extraction.deals") == [
+        (len(truth), len(truth))
+    ]
+    assert look_up().records_extracted == len(truth)
+
+
 @pytest.mark.parametrize("deals", [0, 1, 100, 101])
 def test_page_borders_lose_nothing(accept, run_job, look_up, query, deals):
     with SandboxProcess(deals=deals, archived_share=0, **FAST) as account:

@@ -1,0 +1,79 @@
+"""The code location loads in the installed Dagster, and says what it lacks."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from hubspot_deals.contract import JOB_NAME, SCANS_PARTITIONS, TABLE_NAMES
+from hubspot_deals.definitions import build_definitions
+from hubspot_deals.defs.resources import PipelineSettingsResource
+from hubspot_deals.tables import TABLES
+
+REQUIRED = {
+    "HUBSPOT_DEALS_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing",
+    "HUBSPOT_DEALS_ENCRYPTION_KEYS": "k1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+}
+
+
+def validate(environment, tmp_path):
+    """Run `dagster definitions validate` as an operator does."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()  # noqa: TID251 - to start a program with
+        if not name.startswith(("HUBSPOT_DEALS_", "DAGSTER_"))
+    }
+    return subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "dagster",
+            "definitions",
+            "validate",
+            "-m",
+            "hubspot_deals.definitions",
+        ],
+        env=kept | {"DAGSTER_HOME": str(tmp_path)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_definitions_are_valid(tmp_path):
+    result = validate(REQUIRED, tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("missing", sorted(REQUIRED))
+def test_a_missing_setting_is_named_at_start(tmp_path, missing):
+    given = {name: value for name, value in REQUIRED.items() if name != missing}
+    result = validate(given, tmp_path)
+    assert result.returncode != 0
+    assert f"{missing}: Field required" in result.stdout + result.stderr
+
+
+def test_every_table_is_an_asset_of_the_scan_partitions():
+    repository = build_definitions(_resource()).get_repository_def()
+    graph = repository.asset_graph
+    assert {key.to_user_string() for key in graph.materializable_asset_keys} == set(TABLES)
+    assert set(TABLES) == set(TABLE_NAMES)
+    for key in graph.materializable_asset_keys:
+        assert graph.get(key).partitions_def.name == SCANS_PARTITIONS
+    assert JOB_NAME in {job.name for job in repository.get_all_jobs()}
+
+
+def _resource():
+    return PipelineSettingsResource(
+        database_url="postgresql://nobody@127.0.0.1:1/nothing",
+        encryption_keys=REQUIRED["HUBSPOT_DEALS_ENCRYPTION_KEYS"],
+        hubspot_url="http://127.0.0.1:1",
+        hubspot_api_version="2026-03",
+        chunk_rows=100,
+        chunk_seconds=1,
+        searches_per_second=5,
+        request_timeout_seconds=1,
+        retry_seconds=1,
+    )

@@ -57,15 +57,14 @@ class HubSpotUnavailableError(TransientError):
 
 
 class HubSpotRateLimitError(TransientError):
-    """HubSpot refused requests for longer than the time allowed for retries."""
+    """HubSpot refused a request for longer than the time allowed for retries."""
 
-    def __init__(self, request: str, policy: str, seconds: float) -> None:
+    def __init__(self, request: str, policy: str, how_long: str) -> None:
         self.request = request
         self.policy = policy
-        self.seconds = seconds
         super().__init__(
-            f"HubSpot's {policy} limit refused {request} for {seconds:.0f} s. Other applications "
-            "may be using this account's budget. Run the scan again when it is free."
+            f"HubSpot's {policy} limit refused {request}: {how_long}. Other applications may be "
+            "using this account's budget. Committed rows are kept; run the scan again then."
         )
 
 

@@ -21,7 +21,7 @@ from hubspot_deals.errors import (
 )
 from hubspot_deals.settings import PipelineSettings
 from hubspot_deals.source import table_resource
-from hubspot_deals.source.account import HubSpotAccount, missing_owners_note
+from hubspot_deals.source.account import HubSpotAccount
 from hubspot_deals.source.arrow import rows_to_arrow
 from hubspot_deals.source.chunks import Chunk, ChunkCutter
 from hubspot_deals.source.client import ConnectionOptions
@@ -88,7 +88,6 @@ def run_scan(
 
     Raises HubSpotDealsError; an interrupt leaves the scan without outcome, so that it can go on.
     """
-    keys = KeyRing.parse(settings.encryption_keys)
     options = ConnectionOptions(
         base_url=str(settings.hubspot_url),
         api_version=settings.hubspot_api_version,
@@ -99,7 +98,9 @@ def run_scan(
     with (
         hold_lease(settings.database_url, scan_id, run_id, launch_epoch=launch_epoch) as lease,
         _recorded_failure(lease, run_id),
-        HubSpotAccount(lease.get_token(keys), options) as account,
+        HubSpotAccount(
+            lease.get_token(KeyRing.parse(settings.encryption_keys)), options
+        ) as account,
         ScanPipeline(settings.database_url, f"scan_{lease.seq}_{lease.epoch}") as pipeline,
     ):
         return _ScanRun(settings, lease, account, pipeline, log).carry_out()
@@ -190,7 +191,7 @@ class _ScanRun:
                 self._lease.report_progress(deals=committed, expected=expected)
                 self._preview(chunk)
                 self._log.info("%s deals committed (of %s)", f"{committed:,}", expected)
-        self._report.unfit_values = dict(cutter.unfit)
+        self._report.unfit_values = dict(+cutter.unfit)
         return stream.reader.owner_ids
 
     def _expected_deals(self) -> int | None:
@@ -202,11 +203,11 @@ class _ScanRun:
     def _load_users(self, owner_ids: set[str]) -> None:
         if self._is_loaded(USERS):
             return
-        owners = self._account.find_owners()
-        if owners is None:
-            self._report.notes.append(missing_owners_note())
-            self._log.warning(missing_owners_note())
-        self._load({USERS: [rows_to_arrow(USERS, owner_rows(owners or [], owner_ids))]})
+        owners, note = self._account.find_owners()
+        if note is not None:
+            self._report.notes.append(note)
+            self._log.warning(note)
+        self._load({USERS: [rows_to_arrow(USERS, owner_rows(owners, owner_ids))]})
 
     def _complete(self, selection: PropertySelection) -> None:
         """Count what is stored and serve it, or say what is wrong with it."""

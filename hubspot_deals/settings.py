@@ -39,13 +39,22 @@ class PipelineSettings(BaseSettings):
         default=2.0, gt=0, le=10, description="Longest time one chunk is read for, in seconds."
     )
     searches_per_second: float = Field(
-        default=5.0, gt=0, description="HubSpot's search limit of one account, per second."
+        default=5.0,
+        gt=0,
+        le=1_000,
+        description="HubSpot's search limit of one account, per second.",
     )
     request_timeout_seconds: float = Field(
-        default=30.0, gt=0, description="Longest silence of one HubSpot request, in seconds."
+        default=30.0,
+        gt=0,
+        le=600,
+        description="Longest silence of one HubSpot request, in seconds.",
     )
     retry_seconds: float = Field(
-        default=300.0, gt=0, description="Longest time one HubSpot request is retried, in seconds."
+        default=300.0,
+        gt=0,
+        le=86_400,
+        description="Longest time one HubSpot request is retried, in seconds.",
     )
 
 

@@ -69,7 +69,8 @@ def hubspot_deals_source(
         owner_ids.update(stream.reader.owner_ids)
 
     def users() -> Iterator[pa.Table]:
-        yield rows_to_arrow(USERS, owner_rows(account.find_owners() or [], owner_ids))
+        owners, _ = account.find_owners()
+        yield rows_to_arrow(USERS, owner_rows(owners, owner_ids))
 
     def pipelines() -> Iterator[pa.Table]:
         yield rows_to_arrow(PIPELINES, pipeline_rows(account.fetch_pipelines()))

@@ -18,7 +18,7 @@ from hubspot_deals.contract import DateRange
 from hubspot_deals.errors import HubSpotDealsError, HubSpotRequestError, HubSpotScopeError
 from hubspot_deals.source.client import ConnectionOptions, HubSpotClient, RequestCounts
 from hubspot_deals.source.deals import DealPage, DealReader
-from hubspot_deals.source.endpoints import OWNERS_SCOPE, Endpoints
+from hubspot_deals.source.endpoints import Endpoints
 from hubspot_deals.source.owners import fetch_owners
 from hubspot_deals.source.pipelines import fetch_pipelines
 from hubspot_deals.source.plan import Checkpoint, DealRange
@@ -93,12 +93,15 @@ class HubSpotAccount(AbstractContextManager["HubSpotAccount"]):
         """Return the deal pipelines with their stages, as HubSpot sends them."""
         return self._call(lambda: fetch_pipelines(self._client, self._endpoints))
 
-    def find_owners(self) -> list[dict[str, Any]] | None:
-        """Return all owners as HubSpot sends them, or None where the token may not read them."""
+    def find_owners(self) -> tuple[list[dict[str, Any]], str | None]:
+        """Return all owners as HubSpot sends them, or none and a note that says why.
+
+        Owners explain deals; a token that may not read them is no reason to go without deals.
+        """
         try:
-            return self._call(lambda: fetch_owners(self._client, self._endpoints))
-        except HubSpotScopeError:
-            return None
+            return self._call(lambda: fetch_owners(self._client, self._endpoints)), None
+        except (HubSpotScopeError, HubSpotRequestError) as error:
+            return [], f"users holds only the owner ids found on deals. {error}"
 
     def count_deals(self, span: DateRange | None) -> int | None:
         """Return HubSpot's own count of live deals in a range; None where it gives none."""
@@ -163,11 +166,6 @@ class HubSpotAccount(AbstractContextManager["HubSpotAccount"]):
             msg = "HubSpotAccount must be entered before it is asked anything"
             raise RuntimeError(msg)
         return self._portal
-
-
-def missing_owners_note() -> str:
-    """Say what a scan without the owners scope holds instead."""
-    return f"Without scope {OWNERS_SCOPE}, users holds only the owner ids found on deals."
 
 
 async def _read_into(

@@ -4,10 +4,11 @@ A value that does not fit its column's type becomes NULL there and is counted; t
 `properties`, so nothing is lost and one odd value never fails a scan.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any, Final
 
 import orjson
@@ -25,15 +26,18 @@ from hubspot_deals.tables import (
 )
 
 _WHOLE_DIGITS: Final = DECIMAL_PRECISION - DECIMAL_SCALE
+_LARGEST_INTEGER: Final = 2**63 - 1
 # What Arrow's own casts read exactly; anything else takes the slow way below, cell by cell.
 _PLAIN_FORMS: Final[Mapping[ColumnType, str]] = {
+    ColumnType.BIGINT: r"^-?\d{1,18}$",
     ColumnType.DECIMAL: rf"^-?\d{{1,{_WHOLE_DIGITS}}}(\.\d{{1,{DECIMAL_SCALE}}})?$",
     ColumnType.BOOL: r"^(true|false)$",
     ColumnType.TIMESTAMP: r"^(19|20)\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$",
 }
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_SHORTEST_EPOCH_MS: Final = 11
-"""Digits from which a bare number is read as epoch milliseconds, not as a year or a count."""
+_EPOCH_MS: Final = re.compile(r"-?[0-9]{11,15}")
+"""Fewer digits are seconds, a year or a count; more are no moment that a calendar has."""
+_NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
 
 
 def deals_to_arrow(
@@ -51,11 +55,11 @@ def deals_to_arrow(
         ("updated_at", "updatedAt"),
         ("archived_at", "archivedAt"),
     ):
-        texts = [deal.get(key) for deal in deals]
+        texts = [_to_text(deal.get(key)) for deal in deals]
         columns[column] = _typed_column(column, texts, ColumnType.TIMESTAMP, unfit)
     for name, kind in CORE_PROPERTIES.items():
         if name in typed:
-            texts = [values.get(name) for values in properties]
+            texts = [_to_text(values.get(name)) for values in properties]
             columns[name] = _typed_column(name, texts, kind, unfit)
         else:
             columns[name] = pa.nulls(len(deals), ARROW_TYPES[kind])
@@ -77,32 +81,35 @@ def parse_timestamp(text: str) -> datetime | None:
 
     Returns None for anything else.
     """
-    if text.lstrip("-").isdecimal() and len(text) >= _SHORTEST_EPOCH_MS:
-        try:
-            return _EPOCH + timedelta(milliseconds=int(text))
-        except OverflowError:
-            return None
     try:
-        if len(text) == len("2024-01-31"):
-            return datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC)
+        if _EPOCH_MS.fullmatch(text):
+            return _EPOCH + timedelta(milliseconds=int(text))
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def parse_decimal(text: str) -> Decimal | None:
     """Read a number exactly, scientific notation included; None where it is none or too long."""
-    try:
-        number = Decimal(text.strip())
-    except InvalidOperation:
+    if not _NUMBER.fullmatch(text := text.strip()):
         return None
-    if not number.is_finite():
-        return None
-    _, digits, exponent = number.normalize().as_tuple()
-    assert isinstance(exponent, int)  # noqa: S101 - finite numbers only
-    fits = -exponent <= DECIMAL_SCALE and len(digits) + exponent <= _WHOLE_DIGITS
-    return number if fits else None
+    sign, digits, exponent = Decimal(text).as_tuple()
+    assert isinstance(exponent, int)  # noqa: S101 - the pattern knows neither NaN nor infinity
+    # Not by `normalize`, which rounds to the context's 28 digits.
+    significant = "".join(map(str, digits)).rstrip("0")
+    if not significant:
+        return Decimal(0)
+    exponent += len(digits) - len(significant)
+    fits = -exponent <= DECIMAL_SCALE and len(significant) + exponent <= _WHOLE_DIGITS
+    return Decimal(f"{'-' * sign}{significant}e{exponent}") if fits else None
+
+
+def parse_integer(text: str) -> int | None:
+    """Read a whole number of 64 bits; None for anything else."""
+    number = parse_decimal(text)
+    fits = number is not None and number == int(number) and abs(number) <= _LARGEST_INTEGER
+    return int(number) if number is not None and fits else None
 
 
 def parse_bool(text: str) -> bool | None:
@@ -111,6 +118,7 @@ def parse_bool(text: str) -> bool | None:
 
 
 _PARSERS: Final[Mapping[ColumnType, Callable[[str], Any]]] = {
+    ColumnType.BIGINT: parse_integer,
     ColumnType.DECIMAL: parse_decimal,
     ColumnType.BOOL: parse_bool,
     ColumnType.TIMESTAMP: parse_timestamp,
@@ -122,12 +130,7 @@ def _any_column(
 ) -> pa.Array:
     if kind is ColumnType.JSON:
         return pa.array([_to_json(value) for value in values], pa.string())
-    if kind in _PARSERS:
-        texts = [_to_text(value) for value in values]
-        return _typed_column(name, texts, kind, unfit)
-    if kind is ColumnType.TEXT:
-        return _typed_column(name, [_to_text(value) for value in values], kind, unfit)
-    return pa.array(values, ARROW_TYPES[kind])
+    return _typed_column(name, [_to_text(value) for value in values], kind, unfit)
 
 
 def _typed_column(
@@ -154,9 +157,10 @@ def _typed_column(
 
 
 def _to_text(value: Any) -> str | None:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return None if value is None else str(value)
+    if value is None or isinstance(value, str):
+        return value
+    # HubSpot's values are texts; a number, a flag or a list from elsewhere becomes its JSON.
+    return orjson.dumps(value).decode()
 
 
 def _to_json(value: Any) -> str | None:
@@ -173,5 +177,5 @@ def _without_nul(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_nul(item) for item in value]
     if isinstance(value, dict):
-        return {key: _without_nul(item) for key, item in value.items()}
+        return {_without_nul(key): _without_nul(item) for key, item in value.items()}
     return value

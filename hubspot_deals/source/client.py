@@ -5,6 +5,8 @@ One retry policy for all requests, bounded in total time. Nothing here knows wha
 
 import json
 import random
+import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -31,8 +33,12 @@ _RETRIED_STATUSES: Final = frozenset({408, 423, 429, 477, 500, 502, 503, 504, *r
 _EDGE_REJECTED: Final = 530
 """What a malformed token gets from the network edge before HubSpot sees it."""
 _SHORT_PAUSE, _LONG_PAUSE = 0.2, 20.0
-_SEARCH_PAUSE, _BURST_PAUSE, _LOCK_PAUSE = 1.0, 2.0, 2.0
+_SEARCH_PAUSE, _BURST_PAUSE = 1.0, 2.0
+_USUAL_PAUSES: Final = {423: 2.0, 477: 2.0}
 _ANSWER_CHARACTERS: Final = 300
+_LOOKED_AT: Final = 10_000
+"""Characters of an unreadable answer that its excerpt is made from."""
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(slots=True)
@@ -130,13 +136,15 @@ class HubSpotClient:
             wait=_pause,
             reraise=True,
         )
+        began = time.monotonic()
         try:
             async for attempt in retrying:
                 with attempt:
                     self.counts.retries += attempt.retry_state.attempt_number > 1
                     return await self._send(method, endpoint, name, params=params, body=body)
         except _RetryableAnswer as answer:
-            raise self._gave_up(name, endpoint, answer) from answer.__cause__
+            # Not chained: a network error quotes the server, and what it quotes may be the token.
+            raise self._gave_up(name, endpoint, answer, time.monotonic() - began) from None
         raise AssertionError(name)
 
     async def _send(
@@ -166,7 +174,7 @@ class HubSpotClient:
             ) as response:
                 content = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise _RetryableAnswer(self._redact(f"{type(error).__name__}: {error}")) from error
+            raise _RetryableAnswer(self._quote(f"{type(error).__name__}: {error}")) from error
         self.governor.observe(response.headers)
         if 200 <= response.status < 300:  # noqa: PLR2004
             return self._parse(content)
@@ -176,9 +184,9 @@ class HubSpotClient:
         """HTML or cut JSON with status 200 comes from the network edge; it passes."""
         try:
             answer = _load_json(content)
-        except ValueError as error:
-            what = f"HTTP 200 without valid JSON ({_excerpt(content)})"
-            raise _RetryableAnswer(self._redact(what)) from error
+        except (ValueError, RecursionError) as error:
+            what = f"HTTP 200 without valid JSON ({self._quote(content.decode(errors='replace'))})"
+            raise _RetryableAnswer(what) from error
         if not isinstance(answer, dict):
             what = f"HTTP 200 with a JSON {type(answer).__name__}"
             raise _RetryableAnswer(what)
@@ -189,16 +197,19 @@ class HubSpotClient:
     ) -> Exception:
         """Return the exception for an unsuccessful answer."""
         status, fields = response.status, _error_fields(content)
-        answer = self._redact(str(fields.get("message") or _excerpt(content)))
+        answer = self._quote(str(fields.get("message") or content.decode(errors="replace")))
         if status == 429:  # noqa: PLR2004
             return self._refused(name, endpoint, response, fields)
         if status in _RETRIED_STATUSES:
-            wait = _retry_after(response) or (_LOCK_PAUSE if status in {423, 477} else None)
-            return _RetryableAnswer(f"HTTP {status} ({answer})", wait=wait)
+            asked = _retry_after(response)
+            what = f"HTTP {status} ({answer})" + (f", wait {asked:.0f} s" if asked else "")
+            return _RetryableAnswer(what, wait=asked or _USUAL_PAUSES.get(status))
         if status in {401, _EDGE_REJECTED}:
             return HubSpotAuthenticationError(name, status, answer)
-        if status == 403:  # noqa: PLR2004
-            return HubSpotScopeError(name, _missing_scopes(fields) or [endpoint.scope])
+        # Without a HubSpot body a 403 comes from something in between, such as a firewall.
+        if status == 403 and fields:  # noqa: PLR2004
+            scopes = [self._quote(scope) for scope in _missing_scopes(fields)]
+            return HubSpotScopeError(name, scopes or [endpoint.scope])
         return HubSpotRequestError(name, status, answer, _ADVICE.get(status, ""))
 
     def _refused(
@@ -210,23 +221,33 @@ class HubSpotClient:
     ) -> Exception:
         """A refusal closes the whole budget, so that no other request runs into it as well."""
         if fields.get("policyName") == "DAILY" or "daily" in str(fields.get("message", "")).lower():
-            return HubSpotRateLimitError(name, "daily", 0)
+            return HubSpotRateLimitError(name, "daily", "free again at the account's midnight")
         usual = _SEARCH_PAUSE if endpoint.budget is Budget.SEARCH else _BURST_PAUSE
         wait = _retry_after(response) or usual
-        self.governor.close(endpoint.budget, min(wait, self._options.retry_time))
-        return _RetryableAnswer("HTTP 429", wait=wait, refused=True)
+        if wait > self._options.retry_time:
+            return HubSpotRateLimitError(name, endpoint.budget.value, f"free in {wait:.0f} s")
+        # The governor does the waiting, so that it is counted as such.
+        self.governor.close(endpoint.budget, wait)
+        return _RetryableAnswer("HTTP 429", wait=0, refused=True)
 
     def _gave_up(
-        self, name: str, endpoint: Endpoint, answer: _RetryableAnswer
+        self, name: str, endpoint: Endpoint, answer: _RetryableAnswer, seconds: float
     ) -> HubSpotDealsError:
-        seconds = self._options.retry_time
         if answer.refused:
-            return HubSpotRateLimitError(name, endpoint.budget.value, seconds)
+            return HubSpotRateLimitError(
+                name, endpoint.budget.value, f"still not free after {seconds:.0f} s"
+            )
         return HubSpotUnavailableError(name, answer.what, seconds)
 
-    def _redact(self, text: str) -> str:
-        """A server may echo the token; errors are stored and shown, so it never gets that far."""
-        return text.replace(self._token.get_secret_value(), "[access token]")
+    def _quote(self, text: str) -> str:
+        """Return the start of what a server said, fit for an error that is stored and shown.
+
+        A server may echo the token, so it is taken out, before a cut could leave a part of it.
+        PostgreSQL holds no NUL and no lone surrogate; a page of HTML is readable on one line.
+        """
+        text = text.replace(self._token.get_secret_value(), "[access token]")[:_LOOKED_AT]
+        readable = "".join(letter if letter.isprintable() else " " for letter in text)
+        return " ".join(readable.split())[:_ANSWER_CHARACTERS] or "empty body"
 
 
 _ADVICE: Final = {
@@ -247,7 +268,7 @@ def _pause(state: RetryCallState) -> float:
 def _retry_after(response: aiohttp.ClientResponse) -> float | None:
     """Seconds. HubSpot sends the header rarely, and then as whole seconds."""
     value = response.headers.get("Retry-After", "")
-    return float(value) if value.isdigit() else None
+    return float(value) if value.isascii() and value.isdecimal() else None
 
 
 def _load_json(content: bytes) -> Any:
@@ -257,7 +278,7 @@ def _load_json(content: bytes) -> Any:
         # orjson refuses lone surrogates, which a cut emoji leaves in a text; the standard
         # library reads them, and U+FFFD takes their place as in every other encoder.
         text = json.dumps(json.loads(content), ensure_ascii=False)
-        return orjson.loads(text.encode(errors="replace"))
+        return orjson.loads(_SURROGATE.sub("\ufffd", text))
 
 
 def _error_fields(content: bytes) -> dict[str, Any]:
@@ -271,12 +292,10 @@ def _error_fields(content: bytes) -> dict[str, Any]:
 def _missing_scopes(fields: Mapping[str, Any]) -> list[str]:
     """Return the scopes that a 403 names; any one of them would open the endpoint."""
     scopes: list[str] = []
-    for error in fields.get("errors") or []:
-        context = error.get("context") or {} if isinstance(error, dict) else {}
-        scopes += context.get("requiredGranularScopes") or context.get("requiredScopes") or []
+    errors = fields.get("errors")
+    for error in errors if isinstance(errors, list) else []:
+        context = error.get("context") if isinstance(error, dict) else None
+        named = context if isinstance(context, dict) else {}
+        required = named.get("requiredGranularScopes") or named.get("requiredScopes")
+        scopes += required if isinstance(required, list) else []
     return [str(scope) for scope in scopes]
-
-
-def _excerpt(content: bytes) -> str:
-    text = " ".join(content[:_ANSWER_CHARACTERS].decode(errors="replace").split())
-    return text or "empty body"

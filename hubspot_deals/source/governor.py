@@ -6,6 +6,7 @@ over the defaults.
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ BURST_REQUESTS: Final = 100
 """The smallest tier's burst, until the first answer's headers name the account's own."""
 SEARCHES_PER_SECOND: Final = 5
 
+_LIMIT: Final = re.compile(r"[0-9]{1,9}")
 _SHARE: Final = 0.97
 """Of the budget, so that clock differences to HubSpot never cost a refusal."""
 _BUCKET: Final = 5
@@ -69,7 +71,7 @@ class Governor:
         """Take the account's burst limit from an answer's headers."""
         limit = headers.get("X-HubSpot-RateLimit-Max", "")
         gate = self._gates[Budget.BURST]
-        if limit.isdigit() and int(limit) > _BUCKET and int(limit) != gate.limit:
+        if _LIMIT.fullmatch(limit) and int(limit) > _BUCKET and int(limit) != gate.limit:
             gate.limit = int(limit)
             gate.limiter = _burst_limiter(gate.limit)
 

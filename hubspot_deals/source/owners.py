@@ -6,6 +6,7 @@ from typing import Any, Final
 from hubspot_deals.errors import HubSpotProtocolError
 from hubspot_deals.source.client import HubSpotClient
 from hubspot_deals.source.endpoints import Endpoints
+from hubspot_deals.source.pages import next_cursor, results_of
 
 _PAGE: Final = "100"
 
@@ -24,8 +25,8 @@ async def fetch_owners(client: HubSpotClient, endpoints: Endpoints) -> list[dict
             page = await client.get(
                 endpoints.owners, params | ({"after": after} if after is not None else {})
             )
-            owners += page.get("results") or []
-            after = ((page.get("paging") or {}).get("next") or {}).get("after")
+            owners += results_of(page)
+            after = next_cursor(page)
             if after is None:
                 break
             if after in used:

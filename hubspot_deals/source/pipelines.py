@@ -5,12 +5,12 @@ from typing import Any
 
 from hubspot_deals.source.client import HubSpotClient
 from hubspot_deals.source.endpoints import Endpoints
+from hubspot_deals.source.pages import results_of
 
 
 async def fetch_pipelines(client: HubSpotClient, endpoints: Endpoints) -> list[dict[str, Any]]:
     """Return the deal pipelines with their stages."""
-    answer = await client.get(endpoints.pipelines)
-    return list(answer.get("results") or [])
+    return results_of(await client.get(endpoints.pipelines))
 
 
 def pipeline_rows(pipelines: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

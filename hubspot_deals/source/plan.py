@@ -67,6 +67,9 @@ def search_filters(span: DateRange | None, *, after_id: str = "0") -> list[dict[
     if span is None:
         return filters
     first, last = span.first_millisecond, span.last_millisecond
+    if first is not None and first <= 0:
+        # HubSpot answers 500 to a filter at the epoch; every deal found is checked anyway.
+        first = None
     if first is not None and last is not None:
         bounds = {"operator": "BETWEEN", "value": str(first), "highValue": str(last)}
         filters.append({"propertyName": span.field, **bounds})
@@ -85,7 +88,7 @@ def is_inside(deal: Mapping[str, Any], span: DateRange | None) -> bool:
     """
     if span is None:
         return True
-    moment = parse_timestamp(deal["properties"].get(span.field) or "")
+    moment = parse_timestamp(str(deal["properties"].get(span.field) or ""))
     if moment is None:
         return False
     millisecond = moment.timestamp() * 1000

@@ -7,6 +7,7 @@ from typing import Any, Final
 from hubspot_deals.contract import ALL_PROPERTIES, ScanFilters
 from hubspot_deals.source.client import HubSpotClient
 from hubspot_deals.source.endpoints import Endpoints
+from hubspot_deals.source.pages import results_of
 from hubspot_deals.tables import CORE_PROPERTIES, ColumnType
 
 OWNER_PROPERTY: Final = "hubspot_owner_id"
@@ -37,8 +38,7 @@ class PropertySelection:
 
 async def fetch_definitions(client: HubSpotClient, endpoints: Endpoints) -> list[dict[str, Any]]:
     """Return the deal property definitions as HubSpot sends them."""
-    answer = await client.get(endpoints.properties)
-    return list(answer.get("results") or [])
+    return results_of(await client.get(endpoints.properties), key="name")
 
 
 def select_properties(

@@ -1,7 +1,6 @@
 """Encrypts access tokens for storage and decrypts them inside the run that uses them."""
 
 import base64
-import binascii
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,7 +40,7 @@ class KeyRing:
             key_id, _, encoded = entry.strip().partition(":")
             try:
                 key = base64.b64decode(encoded, validate=True)
-            except binascii.Error:
+            except ValueError:  # of a letter outside ASCII, or binascii.Error
                 key = b""
             if not key_id or len(key) != _KEY_BYTES or key_id in keys:
                 msg = f"HUBSPOT_DEALS_ENCRYPTION_KEYS must be {_FORM}"
@@ -65,7 +64,7 @@ class KeyRing:
             raise CredentialError(msg)
         try:
             plain = AESGCM(key).decrypt(sealed.nonce, sealed.ciphertext, bound_to.encode())
-        except InvalidTag:
+        except (InvalidTag, ValueError):  # ValueError: a nonce of the wrong length
             msg = f"The credential of {bound_to} does not decrypt: it was changed or moved."
             raise CredentialError(msg) from None
         return SecretStr(plain.decode())

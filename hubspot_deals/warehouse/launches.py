@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-import psycopg
 from psycopg.rows import class_row
 from pydantic import SecretStr
 
 from hubspot_deals.contract import Outcome
+from hubspot_deals.warehouse.connections import open_connection
 from hubspot_deals.warehouse.scans import LAUNCH_CLAIM_SECONDS
 
 
@@ -27,7 +27,7 @@ def claim_scans_to_launch(database_url: SecretStr, *, limit: int) -> list[Waitin
     delays its scans by that much.
     """
     with (
-        psycopg.connect(database_url.get_secret_value(), autocommit=True) as connection,
+        open_connection(database_url) as connection,
         connection.cursor(row_factory=class_row(WaitingScan)) as cursor,
     ):
         cursor.execute(
@@ -49,7 +49,7 @@ def claim_scans_to_launch(database_url: SecretStr, *, limit: int) -> list[Waitin
 
 def fail_unstarted_scan(database_url: SecretStr, scan_id: str, message: str) -> None:
     """Record a failure for a scan that no worker has ever taken up."""
-    with psycopg.connect(database_url.get_secret_value(), autocommit=True) as connection:
+    with open_connection(database_url) as connection:
         connection.execute(
             "UPDATE hubspot_deals.scans SET outcome = %s, ended_at = now(), error_message = %s"
             " WHERE scan_id = %s AND started_at IS NULL AND outcome IS NULL",

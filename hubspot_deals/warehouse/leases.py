@@ -26,6 +26,7 @@ from hubspot_deals.errors import (
     TransientError,
 )
 from hubspot_deals.tables import TABLES
+from hubspot_deals.warehouse.connections import open_connection
 from hubspot_deals.warehouse.credentials import KeyRing, SealedToken
 from hubspot_deals.warehouse.scans import LEASE_LOCK_CLASS
 
@@ -269,9 +270,7 @@ def hold_lease(
     of a completed scan fills a new generation beside the served one; any other goes on after the
     last committed chunk. Raises ScanNotFoundError, ScanBusyError or ScanSupersededError.
     """
-    with psycopg.connect(
-        database_url.get_secret_value(), autocommit=True, application_name=f"scan {scan_id}"[:63]
-    ) as connection:
+    with open_connection(database_url, application_name=f"scan {scan_id}"[:63]) as connection:
         seq = _find_seq(connection, scan_id)
         if not _lock(connection, seq):
             raise ScanBusyError(scan_id)
@@ -330,7 +329,7 @@ def _take_up(
 
 def cancel_scan(database_url: SecretStr, scan_id: str, run_id: str) -> None:
     """Record that the run of a scan was terminated by hand, unless the scan has ended by then."""
-    with psycopg.connect(database_url.get_secret_value(), autocommit=True) as connection:
+    with open_connection(database_url) as connection:
         connection.execute(
             "UPDATE hubspot_deals.scans SET outcome = %s, ended_at = now()"
             " WHERE scan_id = %s AND run_id = %s AND outcome IS NULL",

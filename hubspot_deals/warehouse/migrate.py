@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hubspot_deals.errors import ConfigurationError, HubSpotDealsError
 from hubspot_deals.settings import PREFIX, load_settings
+from hubspot_deals.warehouse.connections import open_connection
 from hubspot_deals.warehouse.pipeline import ScanPipeline
 
 _logger = logging.getLogger(__name__)
@@ -35,11 +36,12 @@ class MigrationSettings(BaseSettings):
 def migrate(database_url: SecretStr) -> list[str]:
     """Create or upgrade everything in the database; return the SQL files that were applied."""
     try:
-        with psycopg.connect(database_url.get_secret_value(), autocommit=True) as connection:
+        with open_connection(database_url) as connection:
             connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
             return _migrate(connection, database_url)
-    except psycopg.OperationalError as error:
-        msg = f"PostgreSQL at {PREFIX}DATABASE_URL does not answer: {error}"
+    except psycopg.Error as error:
+        reason = " ".join(str(error).split())
+        msg = f"PostgreSQL at {PREFIX}DATABASE_URL could not be brought up to date: {reason}"
         raise ConfigurationError(msg) from error
 
 

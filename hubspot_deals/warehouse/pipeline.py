@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import dlt
-import psycopg
 import pyarrow as pa
 from dlt.common.schema import Schema
 from dlt.destinations.impl.postgres.configuration import PostgresCredentials
@@ -22,8 +21,9 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 
 from hubspot_deals.contract import DATASET_NAME, SOURCE_NAME
-from hubspot_deals.errors import ConfigurationError, LoadFailedError
+from hubspot_deals.errors import LoadFailedError
 from hubspot_deals.tables import TABLES, Table
+from hubspot_deals.warehouse.connections import open_connection
 
 if TYPE_CHECKING:
     from dlt.common.schema.typing import TTableSchema, TTableSchemaColumns
@@ -159,21 +159,15 @@ def _credentials(database_url: SecretStr) -> PostgresCredentials:
     Connecting once lets libpq find the password (URL, passfile, environment) and shows at the
     start of a scan, not at its first chunk, that the database answers.
     """
-    url = database_url.get_secret_value()
-    try:
-        with psycopg.connect(url) as connection:
-            info = connection.info
-            credentials = PostgresCredentials()
-            credentials.host, credentials.port = info.host, info.port
-            credentials.username, credentials.database = info.user, info.dbname
-            # dlt insists on one; a server that asked for none ignores it.
-            credentials.password = info.password or "none"
-    except psycopg.OperationalError as error:
-        msg = f"PostgreSQL at HUBSPOT_DEALS_DATABASE_URL does not answer: {error}"
-        raise ConfigurationError(msg) from error
-    extra = {
-        key: str(value) for key, value in conninfo_to_dict(url).items() if key not in _NOT_FOR_DLT
-    }
+    with open_connection(database_url) as connection:
+        info = connection.info
+        credentials = PostgresCredentials()
+        credentials.host, credentials.port = info.host, info.port
+        credentials.username, credentials.database = info.user, info.dbname
+        # dlt insists on one; a server that asked for none ignores it.
+        credentials.password = info.password or "none"
+    said = conninfo_to_dict(database_url.get_secret_value())
+    extra = {key: str(value) for key, value in said.items() if key not in _NOT_FOR_DLT}
     credentials.query = extra
     credentials.resolve()
     return credentials

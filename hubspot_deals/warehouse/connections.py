@@ -1,0 +1,27 @@
+"""Opens connections to PostgreSQL, and says in one line why there is none."""
+
+from typing import Any
+
+import psycopg
+from pydantic import SecretStr
+
+from hubspot_deals.errors import ConfigurationError
+from hubspot_deals.settings import PREFIX
+
+
+def open_connection(
+    database_url: SecretStr, *, application_name: str | None = None
+) -> psycopg.Connection[Any]:
+    """Connect in autocommit; raises ConfigurationError, which names the setting, not its value."""
+    try:
+        return psycopg.connect(
+            database_url.get_secret_value(), autocommit=True, application_name=application_name
+        )
+    except psycopg.ProgrammingError:
+        msg = f"{PREFIX}DATABASE_URL is no libpq URL such as postgresql://user:password@host/name."
+        # Not chained: libpq quotes the text that it cannot read, with the password in it.
+        raise ConfigurationError(msg) from None
+    except psycopg.OperationalError as error:
+        reason = " ".join(str(error).split())
+        msg = f"PostgreSQL at {PREFIX}DATABASE_URL does not answer: {reason}"
+        raise ConfigurationError(msg) from error

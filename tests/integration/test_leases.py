@@ -1,0 +1,218 @@
+"""Who may write a scan: one worker at a time, and nobody whose time is over."""
+
+from dataclasses import replace
+
+import psycopg
+import pytest
+from pydantic import SecretStr
+
+from hubspot_deals.contract import Outcome, ScanStatus
+from hubspot_deals.errors import (
+    ConfigurationError,
+    CredentialError,
+    LeaseLostError,
+    ScanBusyError,
+    ScanNotFoundError,
+    ScanSupersededError,
+    TransientError,
+)
+from hubspot_deals.source import table_resource
+from hubspot_deals.source.arrow import rows_to_arrow
+from hubspot_deals.tables import DEALS, TABLES
+from hubspot_deals.warehouse.credentials import KeyRing
+from hubspot_deals.warehouse.leases import cancel_scan, hold_lease
+from hubspot_deals.warehouse.pipeline import ScanPipeline
+from tests.conftest import TEST_KEYS, TEST_TOKEN
+
+
+@pytest.fixture
+def take(settings, accept):
+    """Takes the lease of an accepted scan."""
+    accept()
+
+    def take(run_id="run-1", scan_id="scan-1", launch_epoch=None):
+        return hold_lease(settings.database_url, scan_id, run_id, launch_epoch=launch_epoch)
+
+    return take
+
+
+@pytest.fixture
+def load(settings):
+    """Loads deals with these ids as one package, without committing its chunk."""
+
+    def load(*ids, first_row=1):
+        rows = [{"id": deal_id, "properties": {"dealname": deal_id}} for deal_id in ids]
+        with ScanPipeline(settings.database_url, "test_leases") as pipeline:
+            return pipeline.load(
+                [table_resource(DEALS, [rows_to_arrow(DEALS, rows)])],
+                scan_id="scan-1",
+                first_rows={"deals": first_row},
+            )
+
+    return load
+
+
+def end_connection(settings, lease):
+    """What happens when a worker's machine is gone: its session ends on the server."""
+    with psycopg.connect(settings.database_url.get_secret_value()) as admin:
+        pid = lease.connection.info.backend_pid
+        admin.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+
+
+def counted(query):
+    return query("SELECT id FROM hubspot_deals_extraction.deals ORDER BY row_no")
+
+
+def test_two_workers_never_hold_one_scan(take, look_up):
+    with take("run-1") as lease:
+        assert look_up().status is ScanStatus.RUNNING
+        with pytest.raises(ScanBusyError), take("run-2"):
+            pass
+        assert look_up().run_id == "run-1"
+        assert lease.epoch == look_up().epoch == 1
+    with take("run-2") as lease:
+        assert lease.epoch == 2
+
+
+def test_two_scans_are_held_side_by_side(take, accept):
+    accept("scan-2")
+    with take() as first, take(scan_id="scan-2") as second:
+        assert first.seq != second.seq
+
+
+def test_a_worker_whose_connection_ends_has_crashed_and_its_scan_can_be_taken_up(
+    take, look_up, settings
+):
+    with take("run-1") as lost:
+        end_connection(settings, lost)
+        assert look_up().status is ScanStatus.CRASHED
+        with pytest.raises(TransientError):
+            lost.report_progress(deals=1, expected=None)
+        with take("run-2"):
+            assert look_up().status is ScanStatus.RUNNING
+
+
+@pytest.mark.parametrize("action", ["commit_chunk", "report_progress", "fail", "complete"])
+def test_an_old_epoch_writes_nothing(take, look_up, query, settings, action):
+    writes = {
+        "commit_chunk": lambda lease: lease.commit_chunk({"deals": 7}, "load-x"),
+        "report_progress": lambda lease: lease.report_progress(deals=7, expected=7),
+        "fail": lambda lease: lease.fail("too late"),
+        "complete": lambda lease: lease.complete([], {"late": True}),
+    }
+    with take("run-1") as first:
+        end_connection(settings, first)
+        with (
+            take("run-2"),
+            psycopg.connect(settings.database_url.get_secret_value(), autocommit=True) as other,
+        ):
+            before = look_up()
+            with pytest.raises(LeaseLostError):
+                writes[action](replace(first, connection=other))
+            assert look_up() == before
+    assert query("SELECT count(*) FROM hubspot_deals.scan_chunks") == [(0,)]
+
+
+def test_rows_of_a_package_that_never_counted_are_removed_and_never_served(take, load, query):
+    with take() as lease:
+        lease.commit_chunk({"deals": 2}, load("1", "2"), checkpoint={"range": 0, "cursor": "c2"})
+        load("3", "4", first_row=3)
+        assert len(counted(query)) == 4
+        assert [deal_id for deal_id, _ in lease.committed_deals()] == ["1", "2"]
+    with take("run-2") as lease:
+        assert counted(query) == [("1",), ("2",)]
+        assert lease.last_checkpoint("deals") == (1, 2, {"range": 0, "cursor": "c2"})
+        lease.commit_chunk({"deals": 1}, load("3", first_row=3))
+        late = load("9", first_row=4)
+        (count,) = lease.count_tables(["deals"])
+        assert (count.committed, count.stored, count.last_row, count.is_exact) == (3, 3, 3, True)
+        lease.complete([], {})
+    assert late
+    assert query("SELECT id FROM hubspot_deals.deals ORDER BY row_no") == [("1",), ("2",), ("3",)]
+    assert counted(query) == [("1",), ("2",), ("3",)]
+
+
+def test_a_row_that_is_missing_or_double_is_noticed(take, load, query):
+    with take() as lease:
+        lease.commit_chunk({"deals": 3}, load("1", "2"))
+        (count,) = lease.count_tables(["deals"])
+        assert not count.is_exact
+        lease.commit_chunk({"deals": 1}, load("2", first_row=3))
+        (count,) = lease.count_tables(["deals"])
+        assert (count.stored, count.distinct_rows) == (3, 2)
+        assert not count.is_exact
+        assert all(other.is_exact for other in lease.count_tables(list(set(TABLES) - {"deals"})))
+
+
+def test_a_launch_of_another_epoch_is_superseded(take):
+    with take(launch_epoch=0):
+        pass
+    with pytest.raises(ScanSupersededError), take(launch_epoch=0):
+        pass
+    with take(launch_epoch=1) as lease:
+        lease.fail("no")
+    with pytest.raises(ScanSupersededError), take(launch_epoch=2):
+        pass
+
+
+def test_a_failed_scan_goes_on_in_its_generation_and_a_completed_one_starts_the_next(
+    take, load, look_up, query
+):
+    with take() as lease:
+        lease.commit_chunk({"deals": 1}, load("1"))
+        lease.fail("broken")
+    assert look_up().status is ScanStatus.FAILED
+    with take() as lease:
+        assert (lease.generation, lease.last_checkpoint("deals")[:2]) == (1, (1, 1))
+        assert look_up().error_message is None
+        lease.complete([], {})
+    with take() as lease:
+        assert (lease.generation, lease.last_checkpoint("deals")) == (2, (0, 0, None))
+        lease.commit_chunk({"deals": 1}, load("2"))
+        lease.fail("broken again")
+        assert look_up().status is ScanStatus.COMPLETED
+        assert query("SELECT id FROM hubspot_deals.deals") == [("1",)]
+
+
+def test_cancelling_ends_only_an_unfinished_scan_of_that_run(take, settings, look_up):
+    with take("run-1"):
+        pass
+    cancel_scan(settings.database_url, "scan-1", "run-0")
+    assert look_up().status is ScanStatus.CRASHED
+    cancel_scan(settings.database_url, "scan-1", "run-1")
+    assert look_up().outcome == Outcome.CANCELLED
+    with take("run-2") as lease:
+        lease.complete([], {})
+    cancel_scan(settings.database_url, "scan-1", "run-2")
+    assert look_up().status is ScanStatus.COMPLETED
+
+
+def test_the_token_opens_only_in_its_own_row(take, accept, query, settings):
+    accept("scan-2", token=SecretStr("other-token-0123456789"))
+    keys = KeyRing.parse(TEST_KEYS)
+    with take() as lease:
+        assert lease.get_token(keys) == TEST_TOKEN
+        with psycopg.connect(settings.database_url.get_secret_value()) as admin:
+            admin.execute(
+                "UPDATE hubspot_deals.credentials c SET ciphertext = o.ciphertext, nonce = o.nonce"
+                " FROM hubspot_deals.credentials o"
+                " WHERE c.scan_id = 'scan-1' AND o.scan_id = 'scan-2'"
+            )
+        with pytest.raises(CredentialError, match="does not decrypt"):
+            lease.get_token(keys)
+        with psycopg.connect(settings.database_url.get_secret_value()) as admin:
+            admin.execute("DELETE FROM hubspot_deals.credentials WHERE scan_id = 'scan-1'")
+        with pytest.raises(CredentialError, match="start a new scan"):
+            lease.get_token(keys)
+
+
+def test_a_scan_or_a_database_that_is_not_there_is_said_so(take):
+    with pytest.raises(ScanNotFoundError, match="scan-9"), take(scan_id="scan-9"):
+        pass
+    nowhere = SecretStr("postgresql://someone:canary@127.0.0.1:1/nothing")
+    with (
+        pytest.raises(ConfigurationError) as raised,
+        hold_lease(nowhere, "scan-1", "run-1", launch_epoch=None),
+    ):
+        pass
+    assert "canary" not in str(raised.value)

@@ -1,0 +1,247 @@
+"""Reading deals: every one once, from any checkpoint on, and no loop or gap without an error."""
+
+import asyncio
+from datetime import date
+
+import pytest
+
+from hubspot_deals.contract import DateRange
+from hubspot_deals.errors import HubSpotProtocolError, HubSpotRequestError
+from hubspot_deals.source.deals import DealReader
+from hubspot_deals.source.endpoints import Endpoints
+from hubspot_deals.source.plan import Checkpoint, ListRange, SearchRange
+
+ENDPOINTS = Endpoints.of_version("v3")
+ANY_DAY = DateRange()
+REFUSAL = HubSpotRequestError("POST search", 400, "no")
+
+
+def deal(number, **properties):
+    return {"id": str(number), "properties": {"createdate": "2024-01-31", **properties}}
+
+
+class Account:
+    """HubSpot as the reader sees it, with small pages and opaque cursors; `batches` are counted."""
+
+    def __init__(self, live=(), archived=(), *, page=3, search_page=4):
+        self.lists = {"false": list(live), "true": list(archived)}
+        self.page, self.search_page = page, search_page
+        self.batches = []
+
+    async def get(self, endpoint, params):
+        assert endpoint is ENDPOINTS.deals
+        deals = self.lists[params["archived"]]
+        begin = int(params.get("after", "c0")[1:])
+        return self._page(deals, begin, self.page, f"c{begin + self.page}")
+
+    async def post(self, endpoint, body, params=None):
+        if endpoint is ENDPOINTS.batch_read:
+            self.batches.append(body)
+            wanted = {item["id"] for item in body["inputs"]}
+            return {
+                "results": [
+                    item
+                    for item in reversed(self.lists[params["archived"]])
+                    if item["id"] in wanted
+                ]
+            }
+        assert body["sorts"] == [{"propertyName": "hs_object_id", "direction": "ASCENDING"}]
+        above = int(body["filterGroups"][0]["filters"][0]["value"])
+        found = sorted(
+            (item for item in self.lists["false"] if int(item["id"]) > above),
+            key=lambda item: int(item["id"]),
+        )
+        begin = int(body.get("after", 0))
+        size = min(self.search_page, body["limit"])
+        return self._page(found, begin, size, str(begin + size)) | {"total": len(found)}
+
+    def _page(self, deals, begin, size, cursor):
+        page = {"results": deals[begin : begin + size]}
+        return page | ({"paging": {"next": {"after": cursor}}} if begin + size < len(deals) else {})
+
+
+class Script:
+    """Answers with these pages, one after the other."""
+
+    def __init__(self, *pages):
+        self.pages = iter(pages)
+
+    async def get(self, *_):
+        return next(self.pages)
+
+    async def post(self, *_, **__):
+        return next(self.pages)
+
+
+def page(*deals, after=None):
+    return {"results": list(deals)} | ({"paging": {"next": {"after": after}}} if after else {})
+
+
+def read(client, *plan, start=None, earlier=(), properties=("dealname",)):
+    """The pages of a plan and the reader that read them."""
+    reader = DealReader(client, ENDPOINTS, properties)
+    for item in earlier:
+        reader.remember(int(item["id"]), item["properties"].get("hubspot_owner_id"))
+
+    async def collect():
+        return [found async for found in reader.pages(plan, start or Checkpoint())]
+
+    return asyncio.run(collect()), reader
+
+
+def ids(pages):
+    return [item["id"] for found in pages for item in found.deals]
+
+
+LIVE = [deal(number, hubspot_owner_id=str(number % 3)) for number in range(5, 30)]
+# As text, like HubSpot's archived list, and with a deal that was archived while it was read.
+ARCHIVED = [deal(number) for number in (100, 31, 9, 40, 1)]
+PLANS = {
+    "live": [ListRange()],
+    "live and archived": [ListRange(), ListRange(archived=True)],
+    "search": [SearchRange(ANY_DAY)],
+    "search and archived": [SearchRange(ANY_DAY), ListRange(archived=True, filter=ANY_DAY)],
+}
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 7, 25, 26])
+@pytest.mark.parametrize("name", PLANS)
+def test_every_deal_is_read_once_whatever_the_size_of_a_page(name, size):
+    account = Account(LIVE, ARCHIVED, page=size, search_page=size)
+    pages, reader = read(account, *PLANS[name])
+    expected = {item["id"] for item in LIVE}
+    if "archived" in name:
+        expected |= {item["id"] for item in ARCHIVED}
+    assert len(ids(pages)) == len(set(ids(pages)))
+    assert set(ids(pages)) == expected
+    assert reader.owner_ids == {"0", "1", "2"}
+    assert pages[-1].checkpoint == Checkpoint(len(PLANS[name]))
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_resuming_from_any_checkpoint_reads_exactly_the_rest(name):
+    account = Account(LIVE, ARCHIVED)
+    whole, _ = read(account, *PLANS[name])
+    assert len(whole) > 5
+    for done in range(len(whole) + 1):
+        start = Checkpoint.from_json(whole[done - 1].checkpoint.to_json() if done else None)
+        earlier = [item for found in whole[:done] for item in found.deals]
+        rest, reader = read(account, *PLANS[name], start=start, earlier=earlier)
+        assert ids(rest) == ids(whole[done:]), done
+        assert reader.owner_ids == {"0", "1", "2"} or done == 0
+
+
+def test_no_deals_are_one_empty_page():
+    pages, _ = read(Account(), ListRange(), SearchRange(ANY_DAY))
+    assert [(found.deals, found.checkpoint.range_no) for found in pages] == [([], 1), ([], 2)]
+
+
+def test_a_deal_that_moves_to_another_page_is_not_read_twice():
+    pages, _ = read(
+        Script(page(deal(1), deal(2), after="a"), page(deal(2), deal(3), deal(3))), ListRange()
+    )
+    assert ids(pages) == ["1", "2", "3"]
+
+
+def test_short_and_empty_pages_do_not_end_a_list():
+    script = Script(page(after="a"), page(deal(1), after="b"), page(after="c"), page(deal(2)))
+    assert ids(read(script, ListRange())[0]) == ["1", "2"]
+
+
+def test_an_empty_search_page_is_asked_for_again_before_it_is_passed_over():
+    script = Script(page(after="4"), page(deal(1), after="4"), page(deal(2)))
+    assert ids(read(script, SearchRange(ANY_DAY))[0]) == ["1", "2"]
+    script = Script(page(after="4"), page(after="4"), page(deal(3), after="8"), page())
+    assert ids(read(script, SearchRange(ANY_DAY))[0]) == ["3"]
+
+
+LOOPS = {
+    "list, same cursor": ([page(deal(1), after="a")] * 2, ListRange()),
+    "list, two cursors": (
+        [page(deal(1), after="a"), page(deal(2), after="b"), page(deal(3), after="a")],
+        ListRange(),
+    ),
+    "search, empty pages": ([page(after="4")] * 4, SearchRange(ANY_DAY)),
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_cursor_that_comes_back_is_an_error(name):
+    pages, deal_range = LOOPS[name]
+    with pytest.raises(HubSpotProtocolError, match="twice"):
+        read(Script(*pages), deal_range)
+
+
+STRANGE = {
+    "no results": {},
+    "an error with 200": {"status": "error", "message": "internal"},
+    "results null": {"results": None},
+    "results text": {"results": "x"},
+    "deal text": {"results": ["x"]},
+    "deal null": {"results": [None]},
+    "no id": {"results": [{"properties": {}}]},
+    "id null": {"results": [{"id": None, "properties": {}}]},
+    "id text": page({"id": "abc", "properties": {}}),
+    "id empty": page({"id": "", "properties": {}}),
+    "id negative": page({"id": "-1", "properties": {}}),
+    "id underscored": page({"id": "1_0", "properties": {}}),
+    "id too long": page({"id": "9" * 30, "properties": {}}),
+    "id a list": page({"id": [1], "properties": {}}),
+    "no properties": page({"id": "1"}),
+    "properties null": page({"id": "1", "properties": None}),
+    "paging text": {"results": [], "paging": "x"},
+    "next a list": {"results": [], "paging": {"next": ["x"]}},
+}
+
+
+@pytest.mark.parametrize("deal_range", [ListRange(), SearchRange(ANY_DAY)], ids=["list", "search"])
+@pytest.mark.parametrize("name", STRANGE)
+def test_an_answer_of_another_shape_is_a_protocol_error(name, deal_range):
+    with pytest.raises(HubSpotProtocolError, match="HubSpot"):
+        read(Script(STRANGE[name]), deal_range)
+
+
+def test_ids_may_be_numbers_and_cursors_too():
+    script = Script(page({"id": 7, "properties": {}}, after=8), page({"id": "8", "properties": {}}))
+    assert ids(read(script, ListRange())[0]) == [7, "8"]
+
+
+def test_a_deal_outside_the_range_is_left_out_by_its_own_value():
+    span = DateRange(date(2024, 1, 31), date(2024, 1, 31))
+    inside, before, stale = deal(1), deal(2), deal(3)
+    before["properties"]["createdate"] = "2024-01-30T23:59:59.999Z"
+    stale["properties"]["createdate"] = None
+    for plan in ([SearchRange(span)], [ListRange(archived=True, filter=span)]):
+        account = Account([inside, before, stale], [inside, before, stale])
+        assert ids(read(account, *plan)[0]) == ["1"]
+
+
+@pytest.mark.parametrize("archived", [False, True])
+def test_properties_that_no_address_can_hold_are_read_by_post(archived):
+    names = [f"custom_property_{number:05}" for number in range(1_000)]
+    account = Account(LIVE, ARCHIVED)
+    pages, _ = read(account, ListRange(archived=archived), properties=names)
+    assert ids(pages) == [item["id"] for item in (ARCHIVED if archived else LIVE)]
+    assert all(batch["properties"] == names for batch in account.batches)
+    assert len(account.batches) == len(pages)
+
+
+def test_a_deal_that_vanished_before_its_properties_were_read_is_left_out():
+    names = ["x" * 10_001]
+    script = Script(page(deal(1), deal(2), deal(3)), page(deal(3), deal(1), deal(9)))
+    assert ids(read(script, ListRange(), properties=names)[0]) == ["1", "3"]
+    assert ids(read(Script(page()), ListRange(), properties=names)[0]) == []
+
+
+def test_the_count_is_hubspots_or_unknown():
+    class Refusing:
+        async def post(self, *_):
+            raise REFUSAL
+
+    def count(client):
+        return asyncio.run(DealReader(client, ENDPOINTS, ()).count(ANY_DAY))
+
+    assert count(Account(LIVE)) == len(LIVE)
+    assert count(Refusing()) is None
+    assert count(Script({"results": []})) is None
+    assert count(Script({"results": [], "total": None})) is None

@@ -1,0 +1,129 @@
+"""Requests stay inside HubSpot's budgets. Time is the event loop's own, and passes at once."""
+
+import asyncio
+import selectors
+import time
+from bisect import bisect_right
+
+import pytest
+
+from hubspot_deals.source.governor import BURST_SECONDS, Budget, Governor
+
+
+class _JumpingSelector(selectors.SelectSelector):
+    """Instead of waiting, it moves the clock on by what would have been waited."""
+
+    now = 1_000.0
+
+    def select(self, timeout=None):
+        # Never not at all: real time passes too, and the limiter waits for rounding errors.
+        self.now += max(timeout or 0.0, 1e-6)
+        return super().select(0)
+
+
+class _VirtualTimeLoop(asyncio.SelectorEventLoop):
+    def __init__(self):
+        self._clock = _JumpingSelector()
+        super().__init__(self._clock)
+
+    def time(self):
+        return self._clock.now
+
+
+def run_in_virtual_time(coroutine):
+    with asyncio.Runner(loop_factory=_VirtualTimeLoop) as runner:
+        return runner.run(coroutine)
+
+
+async def admissions(governor, budget, count, *, idle=None):
+    """The moments at which requests may go; `idle` is a pause after so many of them."""
+    loop = asyncio.get_running_loop()
+    moments = []
+    for number in range(count):
+        if idle and number == idle[0]:
+            await asyncio.sleep(idle[1])
+        await governor.admit(budget)
+        moments.append(loop.time())
+    return moments
+
+
+def most_in_a_window(moments, seconds):
+    return max(
+        bisect_right(moments, begin + seconds) - index for index, begin in enumerate(moments)
+    )
+
+
+@pytest.mark.parametrize("limit", [100, 110, 190, 250])
+@pytest.mark.parametrize("idle", [None, (120, 7.3), (1, 60.0)])
+def test_no_ten_seconds_hold_more_than_the_burst_limit(limit, idle):
+    async def scenario():
+        governor = Governor()
+        governor.observe({"X-HubSpot-RateLimit-Max": str(limit)})
+        return await admissions(governor, Budget.BURST, 6 * limit, idle=idle)
+
+    moments = run_in_virtual_time(scenario())
+    assert 0.9 * limit < most_in_a_window(moments, BURST_SECONDS) <= limit
+
+
+def test_no_second_holds_more_than_the_search_limit_however_many_ask_at_once():
+    async def scenario():
+        governor = Governor()
+        runs = await asyncio.gather(*(admissions(governor, Budget.SEARCH, 10) for _ in range(10)))
+        return sorted(moment for run in runs for moment in run)
+
+    moments = run_in_virtual_time(scenario())
+    assert len(moments) == 100
+    assert most_in_a_window(moments, 1.0) == 5
+
+
+def test_searches_and_ordinary_calls_do_not_share_a_budget():
+    async def scenario():
+        governor = Governor()
+        await admissions(governor, Budget.SEARCH, 50)
+        began = asyncio.get_running_loop().time()
+        await governor.admit(Budget.BURST)
+        return asyncio.get_running_loop().time() - began
+
+    assert run_in_virtual_time(scenario()) < 0.001
+
+
+def test_the_pace_follows_the_headers_of_the_account():
+    async def scenario():
+        governor = Governor()
+        slow = await admissions(governor, Budget.BURST, 50)
+        governor.observe({"X-HubSpot-RateLimit-Max": "250"})
+        fast = await admissions(governor, Budget.BURST, 50)
+        return slow[-1] - slow[0], fast[-1] - fast[0]
+
+    slow, fast = run_in_virtual_time(scenario())
+    assert fast < slow / 2
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, "", "0", "-5", "many", "1e3", "²", "٣٣٣", "9" * 5_000, "10.5"],
+)
+def test_a_header_that_is_no_limit_changes_nothing(value):
+    async def scenario():
+        governor = Governor()
+        governor.observe({} if value is None else {"X-HubSpot-RateLimit-Max": value})
+        return await admissions(governor, Budget.BURST, 200)
+
+    assert 90 < most_in_a_window(run_in_virtual_time(scenario()), BURST_SECONDS) <= 100
+
+
+def test_a_refusal_closes_its_budget_for_a_while_and_no_other():
+    async def scenario():
+        governor = Governor(searches_per_second=1_000)
+        governor.close(Budget.SEARCH, 0.2)
+        governor.close(Budget.SEARCH, 0.01)  # a shorter one does not open it earlier
+        began = time.monotonic()
+        await governor.admit(Budget.BURST)
+        ordinary = time.monotonic() - began
+        await governor.admit(Budget.SEARCH)
+        return ordinary, time.monotonic() - began, governor.throttled_seconds
+
+    ordinary, search, throttled = asyncio.run(scenario())
+    assert ordinary < 0.1
+    assert 0.2 <= search < 1
+    assert throttled == pytest.approx(search, abs=0.05)

@@ -1,0 +1,90 @@
+"""Which ranges a scan reads, what it asks the search for, and what it takes as inside."""
+
+from datetime import date
+
+import pytest
+
+from hubspot_deals.contract import DateRange, ScanFilters
+from hubspot_deals.source.plan import (
+    Checkpoint,
+    ListRange,
+    SearchRange,
+    build_plan,
+    is_inside,
+    search_filters,
+)
+
+SPAN = DateRange(date(2024, 2, 1), date(2024, 2, 29), "closedate")
+FIRST, LAST = 1_706_745_600_000, 1_709_251_199_999
+
+
+def test_the_plan_follows_the_filters():
+    assert build_plan(ScanFilters()) == [ListRange()]
+    assert build_plan(ScanFilters(include_archived=True)) == [ListRange(), ListRange(archived=True)]
+    assert build_plan(ScanFilters(date_range=SPAN)) == [SearchRange(SPAN)]
+    assert build_plan(ScanFilters(include_archived=True, date_range=SPAN)) == [
+        SearchRange(SPAN),
+        ListRange(archived=True, filter=SPAN),
+    ]
+
+
+@pytest.mark.parametrize("checkpoint", [Checkpoint(), Checkpoint(1, "c7"), Checkpoint(2, None)])
+def test_a_checkpoint_comes_back_from_json(checkpoint):
+    assert Checkpoint.from_json(checkpoint.to_json()) == checkpoint
+    assert Checkpoint.from_json(None) == Checkpoint()
+
+
+ABOVE = {"propertyName": "hs_object_id", "operator": "GT", "value": "41"}
+
+
+@pytest.mark.parametrize(
+    ("span", "bounds"),
+    [
+        (None, None),
+        (DateRange(), None),
+        (SPAN, {"operator": "BETWEEN", "value": str(FIRST), "highValue": str(LAST)}),
+        (DateRange(SPAN.start, None, "closedate"), {"operator": "GTE", "value": str(FIRST)}),
+        (DateRange(None, SPAN.end, "closedate"), {"operator": "LTE", "value": str(LAST)}),
+        # HubSpot answers 500 to a filter at the epoch.
+        (DateRange(date(1970, 1, 1), None), None),
+        (
+            DateRange(date(1901, 1, 1), SPAN.end, "closedate"),
+            {"operator": "LTE", "value": str(LAST)},
+        ),
+    ],
+)
+def test_the_search_asks_for_whole_days_in_milliseconds(span, bounds):
+    expected = [ABOVE] + ([{"propertyName": "closedate", **bounds}] if bounds else [])
+    assert search_filters(span, after_id="41") == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "inside"),
+    [
+        ("2024-02-01T00:00:00.000Z", True),
+        ("2024-01-31T23:59:59.999Z", False),
+        ("2024-01-31T23:59:59.999999Z", False),
+        ("2024-02-29T23:59:59.999Z", True),
+        ("2024-02-29T23:59:59.999999Z", True),
+        ("2024-03-01T00:00:00Z", False),
+        ("2024-03-01T00:00:00+01:00", True),
+        ("2024-02-01", True),
+        (str(FIRST), True),
+        (str(FIRST - 1), False),
+        (str(LAST), True),
+        (str(LAST + 1), False),
+        (FIRST, True),
+        ("", False),
+        (None, False),
+        ("soon", False),
+        ("9" * 5_000, False),
+    ],
+)
+def test_a_deal_is_inside_by_its_own_value(value, inside):
+    assert is_inside({"properties": {"closedate": value}}, SPAN) is inside
+
+
+def test_a_range_without_ends_wants_a_date_and_no_range_wants_nothing():
+    assert is_inside({"properties": {}}, None)
+    assert not is_inside({"properties": {}}, DateRange())
+    assert is_inside({"properties": {"createdate": "1969-12-31"}}, DateRange())

@@ -182,7 +182,7 @@ Go on:
 
 def _program() -> str:
     """Return this command as it can be typed from here."""
-    program = Path(sys.argv[0])
+    program = Path(sys.argv[0]).absolute()
     if program.is_relative_to(Path.cwd()):
         return str(program.relative_to(Path.cwd()))
     return "hubspot-deals"

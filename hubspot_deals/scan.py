@@ -28,7 +28,12 @@ from hubspot_deals.source.client import ConnectionOptions
 from hubspot_deals.source.owners import owner_rows
 from hubspot_deals.source.pipelines import pipeline_rows, stage_rows
 from hubspot_deals.source.plan import Checkpoint, build_plan
-from hubspot_deals.source.properties import PropertySelection, definition_row, select_properties
+from hubspot_deals.source.properties import (
+    PropertySelection,
+    definition_row,
+    needs_definitions,
+    select_properties,
+)
 from hubspot_deals.tables import (
     DEAL_PROPERTIES,
     DEALS,
@@ -145,10 +150,9 @@ class _ScanRun:
         self._report = ScanReport()
 
     def carry_out(self) -> ScanReport:
-        facts = self._account.check_access()
-        self._report.portal_id, self._report.notes = facts.portal_id, facts.notes
-        self._log.info("token accepted by portal %s", facts.portal_id)
-        definitions = self._account.fetch_definitions()
+        self._account.check_access()
+        self._log.info("token accepted by portal %s", self._account.portal_id)
+        definitions = self._account.fetch_definitions(required=needs_definitions(self._filters))
         selection = select_properties(self._filters, definitions)
         self._report.unknown_properties = selection.unknown
         self._load_surroundings(definitions)
@@ -203,15 +207,13 @@ class _ScanRun:
     def _load_users(self, owner_ids: set[str]) -> None:
         if self._is_loaded(USERS):
             return
-        owners, note = self._account.find_owners()
-        if note is not None:
-            self._report.notes.append(note)
-            self._log.warning(note)
+        owners = self._account.fetch_owners()
         self._load({USERS: [rows_to_arrow(USERS, owner_rows(owners, owner_ids))]})
 
     def _complete(self, selection: PropertySelection) -> None:
         """Count what is stored and serve it, or say what is wrong with it."""
         self._report.counts = self._lease.count_tables(list(TABLES))
+        self._report.portal_id, self._report.notes = self._account.portal_id, self._account.notes
         counts = self._account.counts
         self._report.requests, self._report.retries = counts.requests, counts.retries
         self._report.throttled_seconds = self._account.throttled_seconds

@@ -17,7 +17,11 @@ from hubspot_deals.source.chunks import ChunkCutter
 from hubspot_deals.source.owners import owner_rows
 from hubspot_deals.source.pipelines import pipeline_rows, stage_rows
 from hubspot_deals.source.plan import build_plan
-from hubspot_deals.source.properties import definition_row, select_properties
+from hubspot_deals.source.properties import (
+    definition_row,
+    needs_definitions,
+    select_properties,
+)
 from hubspot_deals.tables import (
     DEAL_PROPERTIES,
     DEALS,
@@ -61,7 +65,9 @@ def hubspot_deals_source(
     owner_ids: set[str] = set()
 
     def deals() -> Iterator[pa.Table]:
-        selection = select_properties(wanted, account.fetch_definitions())
+        selection = select_properties(
+            wanted, account.fetch_definitions(required=needs_definitions(wanted))
+        )
         cutter = ChunkCutter(_CHUNK_ROWS, _CHUNK_SECONDS, selection.typed)
         with account.open_deals(build_plan(wanted), selection.fetched) as stream:
             for chunk in cutter.cut(stream.pages):
@@ -69,8 +75,7 @@ def hubspot_deals_source(
         owner_ids.update(stream.reader.owner_ids)
 
     def users() -> Iterator[pa.Table]:
-        owners, _ = account.find_owners()
-        yield rows_to_arrow(USERS, owner_rows(owners, owner_ids))
+        yield rows_to_arrow(USERS, owner_rows(account.fetch_owners(), owner_ids))
 
     def pipelines() -> Iterator[pa.Table]:
         yield rows_to_arrow(PIPELINES, pipeline_rows(account.fetch_pipelines()))

@@ -7,7 +7,8 @@ caller loads earlier ones, and an interrupt in the caller's thread ends both.
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -37,14 +38,6 @@ class DealStream:
     reader: DealReader
 
 
-@dataclass(slots=True)
-class AccountFacts:
-    """What the first look at an account showed."""
-
-    portal_id: int | None
-    notes: list[str] = field(default_factory=list)
-
-
 class HubSpotAccount(AbstractContextManager["HubSpotAccount"]):
     """A HubSpot account seen through one access token. Enter it before asking it anything."""
 
@@ -53,6 +46,9 @@ class HubSpotAccount(AbstractContextManager["HubSpotAccount"]):
         self._version = options.api_version
         self._endpoints = Endpoints.of_version(options.api_version)
         self._stack = ExitStack()
+        self.portal_id: int | None = None
+        self.notes: list[str] = []
+        """What could not be read, and what that means for the scan."""
         self._portal: BlockingPortal | None = None
 
     def __enter__(self) -> Self:
@@ -78,30 +74,35 @@ class HubSpotAccount(AbstractContextManager["HubSpotAccount"]):
         """Seconds that requests waited for HubSpot's budgets."""
         return self._client.governor.throttled_seconds
 
-    def check_access(self) -> AccountFacts:
+    def check_access(self) -> None:
         """Find out in two or three requests whether this token can read deals at all.
 
         Raises HubSpotAuthenticationError or HubSpotScopeError, which names the missing scope.
         """
-        return self._call(self._check_access)
+        self._call(self._find_deals)
+        details = self._optional("The account's details are not known.", self._fetch_details)
+        self.portal_id = details.get("portalId") if details else None
 
-    def fetch_definitions(self) -> list[dict[str, Any]]:
-        """Return the deal property definitions as HubSpot sends them."""
-        return self._call(lambda: fetch_definitions(self._client, self._endpoints))
+    def fetch_definitions(self, *, required: bool = False) -> list[dict[str, Any]]:
+        """Return the deal property definitions as HubSpot sends them.
+
+        Without them standard properties are read all the same, so they are only `required` by a
+        scan that asks for all properties.
+        """
+        fetch = partial(fetch_definitions, self._client, self._endpoints)
+        if required:
+            return self._call(fetch)
+        return self._optional("deal_properties is empty.", fetch) or []
 
     def fetch_pipelines(self) -> list[dict[str, Any]]:
         """Return the deal pipelines with their stages, as HubSpot sends them."""
-        return self._call(lambda: fetch_pipelines(self._client, self._endpoints))
+        fetch = partial(fetch_pipelines, self._client, self._endpoints)
+        return self._optional("pipelines and pipeline_stages are empty.", fetch) or []
 
-    def find_owners(self) -> tuple[list[dict[str, Any]], str | None]:
-        """Return all owners as HubSpot sends them, or none and a note that says why.
-
-        Owners explain deals; a token that may not read them is no reason to go without deals.
-        """
-        try:
-            return self._call(lambda: fetch_owners(self._client, self._endpoints)), None
-        except (HubSpotScopeError, HubSpotRequestError) as error:
-            return [], f"users holds only the owner ids found on deals. {error}"
+    def fetch_owners(self) -> list[dict[str, Any]]:
+        """Return all owners as HubSpot sends them."""
+        fetch = partial(fetch_owners, self._client, self._endpoints)
+        return self._optional("users holds only the owner ids found on deals.", fetch) or []
 
     def count_deals(self, span: DateRange | None) -> int | None:
         """Return HubSpot's own count of live deals in a range; None where it gives none."""
@@ -134,28 +135,32 @@ class HubSpotAccount(AbstractContextManager["HubSpotAccount"]):
         finally:
             reading.cancel()
 
-    async def _check_access(self) -> AccountFacts:
-        facts = AccountFacts(portal_id=None)
-        try:
-            details = await self._client.get(self._endpoints.account)
-            facts.portal_id = details.get("portalId")
-        except (HubSpotScopeError, HubSpotRequestError):
-            facts.notes.append("The token may not read the account's details.")
-        await self._find_deal_object()
-        return facts
+    async def _find_deals(self) -> None:
+        """Read one deal; a server that does not know the path is asked by its other spellings."""
+        first_error: HubSpotRequestError | None = None
+        for endpoints in Endpoints.spellings(self._version):
+            try:
+                await self._client.get(endpoints.deals, {"limit": "1"})
+            except HubSpotRequestError as error:
+                if error.status != 404:  # noqa: PLR2004
+                    raise
+                first_error = first_error or error
+            else:
+                self._endpoints = endpoints
+                return
+        if first_error is not None:
+            raise first_error
 
-    async def _find_deal_object(self) -> None:
-        """Read one deal; a server that knows deals by their other name is asked by that."""
+    async def _fetch_details(self) -> dict[str, Any]:
+        return await self._client.get(self._endpoints.account)
+
+    def _optional(self, without: str, request: Callable[[], Coroutine[Any, Any, _T]]) -> _T | None:
+        """Ask for what only explains deals: no reason to go without deals when it is refused."""
         try:
-            await self._client.get(self._endpoints.deals, {"limit": "1"})
-        except HubSpotRequestError as error:
-            if error.status != 404:  # noqa: PLR2004
-                raise
-            by_name = Endpoints.of_version(self._version, deal_object="deals")
-            if by_name == self._endpoints:
-                raise
-            self._endpoints = by_name
-            await self._client.get(self._endpoints.deals, {"limit": "1"})
+            return self._call(request)
+        except (HubSpotScopeError, HubSpotRequestError) as error:
+            self.notes.append(f"{without} {error}")
+            return None
 
     def _call(self, request: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         answer: _T = self._require_portal().call(request)

@@ -19,11 +19,14 @@ from hubspot_deals.source.plan import (
     is_inside,
 )
 from hubspot_deals.source.properties import OWNER_PROPERTY
-from hubspot_deals.source.search import DealSearch
+from hubspot_deals.source.search import DealSearch, UnsoundSearchError
 
 LIST_PAGE: Final = 100
-_LONGEST_QUERY: Final = 10_000
-"""Characters of property names in an address. HubSpot's edge refuses request lines over 16 KB."""
+_LONGEST_QUERY: Final = 3_500
+"""Characters of property names in an address. HubSpot's edge refuses request lines over 16 KB,
+other servers already half or a quarter of that."""
+_LIST_INSTEAD: Final = "list:"
+"""Begins a cursor of the list that took the place of a search."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ class DealReader:
                 following = (
                     Checkpoint(number, after) if after is not None else Checkpoint(number + 1)
                 )
-                wanted = [deal for deal in deals if is_inside(deal, deal_range.filter)]
+                wanted = [deal for deal in deals if _belongs(deal, deal_range)]
                 yield DealPage(self._unseen(wanted), following)
 
     def remember(self, deal_id: int, owner_id: str | None) -> None:
@@ -89,7 +92,24 @@ class DealReader:
             case ListRange():
                 return self._walk_list(cursor, archived=deal_range.archived)
             case SearchRange():
-                return self._searcher().walk(deal_range.filter, cursor)
+                return self._walk_search(deal_range.filter, cursor)
+
+    async def _walk_search(self, span: DateRange, cursor: str | None) -> AsyncIterator[Page]:
+        """Search, or walk the whole list where the search may not show every deal.
+
+        What the list has outside the range is left out like everything stale.
+        """
+        if cursor is None or not cursor.startswith(_LIST_INSTEAD):
+            try:
+                async for page in self._searcher().walk(span, cursor):
+                    yield page
+            except UnsoundSearchError:
+                cursor = _LIST_INSTEAD
+            else:
+                return
+        start = cursor.removeprefix(_LIST_INSTEAD) or None
+        async for deals, after in self._walk_list(start, archived=False):
+            yield deals, None if after is None else f"{_LIST_INSTEAD}{after}"
 
     def _searcher(self) -> DealSearch:
         return DealSearch(self.client, self.endpoints, self.properties)
@@ -137,3 +157,9 @@ class DealReader:
         )
         by_id = {str(deal["id"]): deal for deal in deals_of(answer)}
         return [by_id[str(deal["id"])] for deal in deals if str(deal["id"]) in by_id]
+
+
+def _belongs(deal: dict[str, Any], deal_range: DealRange) -> bool:
+    """Check a deal against its range by its own values; without a flag it is what was asked for."""
+    archived = bool(deal.setdefault("archived", deal_range.archived))
+    return archived is deal_range.archived and is_inside(deal, deal_range.filter)

@@ -34,6 +34,17 @@ class Endpoints:
     account: Endpoint
 
     @classmethod
+    def spellings(cls, version: str) -> "list[Endpoints]":
+        """Return the paths of a version as servers may spell them, the documented one first.
+
+        A server that has no date versions at all is asked in the legacy one.
+        """
+        if version == LEGACY_VERSION:
+            return [cls.of_version(version)]
+        by_name = cls.of_version(version, deal_object="deals")
+        return [cls.of_version(version), by_name, cls.of_version(LEGACY_VERSION)]
+
+    @classmethod
     def of_version(cls, version: str, *, deal_object: str | None = None) -> "Endpoints":
         """Return the paths of `v3` or of a date version.
 

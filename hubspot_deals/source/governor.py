@@ -16,8 +16,8 @@ from typing import Final
 from aiolimiter import AsyncLimiter
 
 BURST_SECONDS: Final = 10
-BURST_REQUESTS: Final = 100
-"""The smallest tier's burst, until the first answer's headers name the account's own."""
+BURST_REQUESTS: Final = 190
+"""The most common tier's burst, until the first answer's headers name the account's own."""
 SEARCHES_PER_SECOND: Final = 5
 
 _LIMIT: Final = re.compile(r"[0-9]{1,9}")

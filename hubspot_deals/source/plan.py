@@ -61,23 +61,28 @@ def build_plan(filters: ScanFilters) -> list[DealRange]:
     return [live, ListRange(archived=True, filter=span)] if filters.include_archived else [live]
 
 
-def search_filters(span: DateRange | None, *, after_id: str = "0") -> list[dict[str, str]]:
-    """Return the search filters for deals of a date range whose id is above `after_id`."""
-    filters = [{"propertyName": NUMERIC_ID, "operator": "GT", "value": after_id}]
+def above_id(last_id: int) -> dict[str, str]:
+    """Return the search filter for deals with a greater id."""
+    return {"propertyName": NUMERIC_ID, "operator": "GT", "value": str(last_id)}
+
+
+def date_filters(span: DateRange | None) -> list[dict[str, str]]:
+    """Return the search filters for the deals of a date range; none for all deals."""
     if span is None:
-        return filters
+        return []
     first, last = span.first_millisecond, span.last_millisecond
     if first is not None and first <= 0:
         # HubSpot answers 500 to a filter at the epoch; every deal found is checked anyway.
         first = None
+    filter_on = {"propertyName": span.field}
     if first is not None and last is not None:
         bounds = {"operator": "BETWEEN", "value": str(first), "highValue": str(last)}
-        filters.append({"propertyName": span.field, **bounds})
-    elif first is not None:
-        filters.append({"propertyName": span.field, "operator": "GTE", "value": str(first)})
-    elif last is not None:
-        filters.append({"propertyName": span.field, "operator": "LTE", "value": str(last)})
-    return filters
+        return [filter_on | bounds]
+    if first is not None:
+        return [filter_on | {"operator": "GTE", "value": str(first)}]
+    if last is not None:
+        return [filter_on | {"operator": "LTE", "value": str(last)}]
+    return []
 
 
 def is_inside(deal: Mapping[str, Any], span: DateRange | None) -> bool:

@@ -11,6 +11,18 @@ from hubspot_deals.source.pages import results_of
 from hubspot_deals.tables import CORE_PROPERTIES, ColumnType
 
 OWNER_PROPERTY: Final = "hubspot_owner_id"
+_EVERYWHERE: Final = frozenset(
+    {
+        "dealname",
+        "amount",
+        "dealstage",
+        "pipeline",
+        "closedate",
+        "createdate",
+        "hs_lastmodifieddate",
+    }
+)
+"""What HubSpot sends of a deal unasked: every account has them, whatever its definitions say."""
 
 # What a definition may say for a core column to be filled from it. `date` is midnight UTC.
 _FITTING_TYPES: Final[Mapping[ColumnType, frozenset[str]]] = {
@@ -41,14 +53,19 @@ async def fetch_definitions(client: HubSpotClient, endpoints: Endpoints) -> list
     return results_of(await client.get(endpoints.properties), key="name")
 
 
+def needs_definitions(filters: ScanFilters) -> bool:
+    """Tell whether the properties to read are those that the account defines."""
+    return filters.properties == (ALL_PROPERTIES,)
+
+
 def select_properties(
     filters: ScanFilters, definitions: Sequence[Mapping[str, Any]]
 ) -> PropertySelection:
     """Decide which properties to read for these filters in this account."""
     types = {definition["name"]: definition.get("type") for definition in definitions}
     if filters.properties is None:
-        shown = tuple(name for name in CORE_PROPERTIES if name in types)
-    elif filters.properties == (ALL_PROPERTIES,):
+        shown = tuple(name for name in CORE_PROPERTIES if name in types or name in _EVERYWHERE)
+    elif needs_definitions(filters):
         shown = tuple(types)
     else:
         shown = filters.properties
@@ -61,9 +78,9 @@ def select_properties(
         typed=frozenset(
             name
             for name, column in CORE_PROPERTIES.items()
-            if types.get(name) in _FITTING_TYPES[column]
+            if types.get(name) in _FITTING_TYPES[column] | {None}
         ),
-        unknown=tuple(name for name in shown if name not in types),
+        unknown=tuple(name for name in filters.properties or () if name in {*shown} - {*types}),
     )
 
 

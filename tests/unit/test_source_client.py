@@ -21,6 +21,7 @@ from hubspot_deals.errors import (
 )
 from hubspot_deals.source.client import ConnectionOptions, HubSpotClient
 from hubspot_deals.source.endpoints import Endpoints
+from hubspot_deals.source.governor import BURST_REQUESTS
 
 TOKEN = "canary-token-0123456789"
 ENDPOINTS = Endpoints.of_version("v3")
@@ -307,4 +308,4 @@ def test_the_burst_limit_is_taken_from_the_headers():
     _, client, _ = outcome(http(200, GOOD, X_HubSpot_RateLimit_Max="250"))
     assert client.governor._gates["ten-second"].limit == 250
     _, client, _ = outcome(http(200, GOOD, X_HubSpot_RateLimit_Max="²"))
-    assert client.governor._gates["ten-second"].limit == 100
+    assert client.governor._gates["ten-second"].limit == BURST_REQUESTS

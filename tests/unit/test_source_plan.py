@@ -9,9 +9,10 @@ from hubspot_deals.source.plan import (
     Checkpoint,
     ListRange,
     SearchRange,
+    above_id,
     build_plan,
+    date_filters,
     is_inside,
-    search_filters,
 )
 
 SPAN = DateRange(date(2024, 2, 1), date(2024, 2, 29), "closedate")
@@ -34,9 +35,6 @@ def test_a_checkpoint_comes_back_from_json(checkpoint):
     assert Checkpoint.from_json(None) == Checkpoint()
 
 
-ABOVE = {"propertyName": "hs_object_id", "operator": "GT", "value": "41"}
-
-
 @pytest.mark.parametrize(
     ("span", "bounds"),
     [
@@ -54,8 +52,11 @@ ABOVE = {"propertyName": "hs_object_id", "operator": "GT", "value": "41"}
     ],
 )
 def test_the_search_asks_for_whole_days_in_milliseconds(span, bounds):
-    expected = [ABOVE] + ([{"propertyName": "closedate", **bounds}] if bounds else [])
-    assert search_filters(span, after_id="41") == expected
+    assert date_filters(span) == ([{"propertyName": "closedate", **bounds}] if bounds else [])
+
+
+def test_the_search_asks_for_ids_above_the_last_one():
+    assert above_id(41) == {"propertyName": "hs_object_id", "operator": "GT", "value": "41"}
 
 
 @pytest.mark.parametrize(

@@ -29,9 +29,22 @@ class Answering:
         return self.answer
 
 
+SENT_UNASKED = {"amount", "dealname", "dealstage", "pipeline"} | {
+    "closedate",
+    "createdate",
+    "hs_lastmodifieddate",
+}
+
+
 def test_without_a_wish_the_standard_properties_of_the_account_are_shown():
     selection = select_properties(ScanFilters(), DEFINITIONS)
-    assert set(selection.shown) == {"amount", "dealname", "closedate", "createdate", "hs_is_closed"}
+    assert set(selection.shown) == SENT_UNASKED | {"hs_is_closed"}
+    assert selection.unknown == ()
+
+
+def test_without_definitions_what_hubspot_sends_unasked_is_shown_and_typed():
+    selection = select_properties(ScanFilters(), [])
+    assert set(selection.shown) == SENT_UNASKED <= selection.typed
     assert selection.unknown == ()
 
 
@@ -67,12 +80,12 @@ def test_what_a_filter_needs_is_fetched_but_not_shown():
         ("hs_is_closed", "bool", True),
         ("hs_is_closed", "number", False),
         ("dealname", "json", False),
-        ("dealname", None, False),
+        ("dealname", None, True),
     ],
 )
 def test_a_core_column_is_filled_only_from_a_fitting_definition(name, kind, typed):
     selection = select_properties(ScanFilters(("dealname",)), [{"name": name, "type": kind}])
-    assert selection.typed == ({name} if typed else set())
+    assert (name in selection.typed) is typed
 
 
 def test_no_name_is_fetched_twice():

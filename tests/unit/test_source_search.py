@@ -1,4 +1,4 @@
-"""Searching: complete whatever order the server sorts in, or an error, never a quiet gap."""
+"""Reading a date range: complete whatever the server's search is like."""
 
 import asyncio
 from datetime import UTC, date, datetime
@@ -6,9 +6,10 @@ from datetime import UTC, date, datetime
 import pytest
 
 from hubspot_deals.contract import DateRange
-from hubspot_deals.errors import HubSpotProtocolError
+from hubspot_deals.errors import HubSpotRequestError, HubSpotUnavailableError
+from hubspot_deals.source.deals import DealReader
 from hubspot_deals.source.endpoints import Endpoints
-from hubspot_deals.source.search import DealSearch
+from hubspot_deals.source.plan import Checkpoint, SearchRange
 
 YEAR = DateRange(date(2024, 1, 1), date(2024, 12, 31))
 FIRST_MS = int(datetime(2024, 1, 1, tzinfo=UTC).timestamp() * 1000)
@@ -24,19 +25,27 @@ def compare_as_text(number):
 class Server:
     """A search endpoint of its own making, which sorts and compares ids by `id_key`."""
 
-    def __init__(self, deals, *, id_key=int, compare_key=None, knows_order=True, most=10_000):
+    def __init__(self, deals, *, id_key=int, compare_key=None, knows_order=True, refusal=None):
         self.deals = deals
+        self.refusal = refusal
         self.id_key = id_key
         self.compare_key = compare_key or id_key
         self.knows_order = knows_order
-        self.most = most
-        self.requests = 0
+        self.searches = self.lists = 0
+
+    async def get(self, _, params):
+        self.lists += 1
+        begin, end = int(params.get("after", 0)), int(params.get("after", 0)) + 100
+        page = {"results": [as_sent(deal) for deal in self.deals[begin:end]]}
+        return page | ({"paging": {"next": {"after": end}}} if end < len(self.deals) else {})
 
     async def post(self, _, body):
-        self.requests += 1
+        self.searches += 1
+        if self.refusal is not None:
+            raise self.refusal
         assert body.keys() == {"filterGroups", "sorts", "properties", "limit", "after"}
         after, limit = int(body["after"]), body["limit"]
-        assert after + limit <= self.most, "asked beyond the end of a search"
+        assert after + limit <= 10_000, "asked beyond the end of a search"
         [group] = body["filterGroups"]
         found = [deal for deal in self.deals if self._matches(deal, group["filters"])]
         if self.knows_order and body["sorts"][0]["propertyName"] == "hs_object_id":
@@ -45,10 +54,7 @@ class Server:
             found.sort(key=lambda deal: deal[1])
         page = {
             "total": len(found),
-            "results": [
-                {"id": str(number), "properties": {"createdate": str(ms)}}
-                for number, ms in found[after : after + limit]
-            ],
+            "results": [as_sent(deal) for deal in found[after : after + limit]],
         }
         if after + limit < len(found):
             page["paging"] = {"next": {"after": str(after + limit)}}
@@ -64,6 +70,11 @@ class Server:
         )
 
 
+def as_sent(deal):
+    number, ms = deal
+    return {"id": str(number), "properties": {"createdate": str(ms)}}
+
+
 def every_hour(ids):
     """Deals in an order of creation that has nothing to do with their ids."""
     return [
@@ -76,25 +87,29 @@ def hash_of(number):
     return number * 2_654_435_761 % 2**32
 
 
-def walk(server, span=YEAR, cursor=None):
-    search = DealSearch(server, Endpoints.of_version("v3"), ("createdate",))
+def read(server, *, start=None, earlier=()):
+    """The pages of the one range, as the reader yields them."""
+    reader = DealReader(server, Endpoints.of_version("v3"), ("createdate",))
+    for number in earlier:
+        reader.remember(number, None)
 
     async def collect():
-        return [page async for page in search.walk(span, cursor)]
+        return [page async for page in reader.pages([SearchRange(YEAR)], start or Checkpoint())]
 
     return asyncio.run(collect())
 
 
 def ids_of(pages):
-    return {int(deal["id"]) for deals, _ in pages for deal in deals}
+    """Ids in the order of reading; one that is read twice shows up twice."""
+    return [int(deal["id"]) for page in pages for deal in page.deals]
 
 
 def test_ids_in_order_are_read_once_each_in_as_few_requests_as_pages():
     server = Server(every_hour(IDS))
-    pages = walk(server)
-    assert [int(deal["id"]) for deals, _ in pages for deal in deals] == sorted(IDS)
-    assert server.requests == 3
-    assert pages[-1][1] is None
+    pages = read(server)
+    assert ids_of(pages) == sorted(IDS)
+    assert (server.searches, server.lists) == (4, 0), "three pages and one count"
+    assert pages[-1].checkpoint == Checkpoint(1)
 
 
 ODD_SERVERS = {
@@ -106,59 +121,58 @@ ODD_SERVERS = {
     "sorts ids as numbers and compares them as texts": {"compare_key": compare_as_text},
     "sorts by creation whatever it is asked": {"knows_order": False},
     "sorts ids descending": {"id_key": lambda number: -number, "compare_key": int},
+    "finds nothing by id": {"compare_key": lambda _: 0},
+    "refuses searches": {"refusal": HubSpotRequestError("POST search", 400, "limit 200 > 100")},
+    "has no search": {"refusal": HubSpotRequestError("POST search", 404, "not found")},
 }
 
 
 @pytest.mark.parametrize("name", ODD_SERVERS)
-def test_a_server_with_another_order_of_ids_is_read_completely_all_the_same(name):
+def test_a_range_is_complete_whatever_its_search_is_like(name):
     server = Server(every_hour(IDS), **ODD_SERVERS[name])
-    assert ids_of(walk(server)) == set(IDS)
+    read_ids = ids_of(read(server))
+    assert sorted(read_ids) == sorted(IDS)
+    assert server.lists > 0
 
 
 @pytest.mark.parametrize("name", ODD_SERVERS)
-def test_every_cursor_leads_to_the_rest(name):
+def test_every_checkpoint_leads_to_exactly_the_rest(name):
     server = Server(every_hour(IDS), **ODD_SERVERS[name])
-    pages = walk(server)
+    pages = read(server)
     for done in range(1, len(pages)):
-        before = ids_of(pages[:done])
-        after = ids_of(walk(server, cursor=pages[done - 1][1])) if pages[done - 1][1] else set()
-        assert before | after == set(IDS), done
+        earlier = ids_of(pages[:done])
+        rest = ids_of(read(server, start=pages[done - 1].checkpoint, earlier=earlier))
+        assert sorted(earlier + rest) == sorted(IDS), done
 
 
-def test_windows_are_cut_until_offsets_reach_all_of_them():
-    ids = range(1_000_000, 1_000_000 + 8_000)
-    deals = every_hour(ids) + [(number + 50_000, ms) for number, ms in every_hour(ids)]
-    server = Server(deals, knows_order=False)
-    assert ids_of(walk(server)) == {number for number, _ in deals}
+def test_deals_outside_the_range_stay_out_when_the_list_takes_over():
+    outside = [(number + 10**12, FIRST_MS - HOUR_MS) for number in IDS]
+    server = Server(every_hour(IDS) + outside, knows_order=False)
+    assert sorted(ids_of(read(server))) == sorted(IDS)
 
 
-def test_a_millisecond_with_too_many_deals_in_no_order_is_an_error():
-    deals = [(number, FIRST_MS) for number in reversed(range(1, 10_002))]
-    with pytest.raises(HubSpotProtocolError, match="could miss deals"):
-        walk(Server(deals, knows_order=False))
+def test_a_search_that_fails_for_another_reason_fails_the_scan():
+    server = Server(every_hour(IDS), refusal=HubSpotUnavailableError("POST search", "502", 3))
+    with pytest.raises(HubSpotUnavailableError):
+        read(server)
 
 
-def test_a_millisecond_with_many_deals_is_fine_when_ids_are_in_order():
+def test_a_millisecond_with_many_deals_is_read_by_search_alone():
     deals = [(number, FIRST_MS) for number in range(1, 20_002)]
-    assert ids_of(walk(Server(deals))) == {number for number, _ in deals}
+    server = Server(deals)
+    assert ids_of(read(server)) == [number for number, _ in deals]
+    assert server.lists == 0
 
 
 def test_deals_that_leave_the_range_meanwhile_are_not_taken_for_a_gap():
-    deals = every_hour(IDS)
-
     class Leaving(Server):
-        async def post(self, _, body):
-            page = await super().post(_, body)
+        async def post(self, endpoint, body):
+            page = await super().post(endpoint, body)
             # After the first page a deal that was not read yet is archived.
-            if self.requests == 1:
+            if self.searches == 2:
                 self.deals = [deal for deal in self.deals if deal[0] != max(IDS)]
             return page
 
-    server = Leaving(deals)
-    assert ids_of(walk(server)) == set(IDS) - {max(IDS)}
-    assert server.requests == 4, "one count, no second reading"
-
-
-def test_an_open_range_is_cut_into_windows_too():
-    server = Server(every_hour(IDS), knows_order=False)
-    assert ids_of(walk(server, DateRange())) == set(IDS)
+    server = Leaving(every_hour(IDS))
+    assert set(ids_of(read(server))) == set(IDS) - {max(IDS)}
+    assert (server.searches, server.lists) == (5, 0), "counted once more, not read again"

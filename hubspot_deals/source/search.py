@@ -8,16 +8,19 @@ check is given up for the list, which has every live deal.
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from hubspot_deals.contract import DateRange
 from hubspot_deals.errors import HubSpotDealsError, HubSpotProtocolError, HubSpotRequestError
+from hubspot_deals.source.arrow import parse_timestamp
 from hubspot_deals.source.client import HubSpotClient
 from hubspot_deals.source.endpoints import Endpoints
 from hubspot_deals.source.pages import Page, deals_of, id_number, next_cursor
 from hubspot_deals.source.plan import NUMERIC_ID, above_id, date_filters
 
 SEARCH_PAGE: Final = 200
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class UnsoundSearchError(Exception):
@@ -75,6 +78,8 @@ class DealSearch:
             count_now = await self.count(span)
             if count_now is None or place.read < count_now:
                 raise UnsoundSearchError
+        if place.read == 0 and not await self._finds_a_known_deal(span.field):
+            raise UnsoundSearchError
         yield deals, None
 
     async def count(self, span: DateRange | None) -> int | None:
@@ -89,6 +94,19 @@ class DealSearch:
             return None
         total = page.get("total")
         return total if isinstance(total, int) else None
+
+    async def _finds_a_known_deal(self, field: str) -> bool:
+        """Search for a listed deal by its own date: only then does an empty range prove itself."""
+        one = {"limit": "1", "archived": "false", "properties": field}
+        page = await self.client.get(self.endpoints.deals, one)
+        for deal in deals_of(page):
+            moment = parse_timestamp(str(deal["properties"].get(field) or ""))
+            if moment is not None:
+                text = str((moment - _EPOCH) // timedelta(milliseconds=1))
+                between = {"operator": "BETWEEN", "value": text, "highValue": text}
+                found = await self._search([{"propertyName": field} | between], limit=1)
+                return bool(deals_of(found))
+        return True
 
     async def _first_deals(
         self, filters: Sequence[Mapping[str, str]]

@@ -119,7 +119,7 @@ def test_a_fault_that_stays_fails_the_scan_with_its_cause_and_soon(
     ("kind", "fault", "cause"),
     [
         ("properties", {"type": "html_200"}, "properties"),
-        ("pipelines", {"type": "status", "status": 404, "body": "html"}, "pipelines"),
+        ("pipelines", {"type": "status", "status": 503, "body": "html"}, "pipelines"),
         ("owners", {"type": "status", "status": 502, "body": "html"}, "owners"),
         ("list", {"type": "cursor_loop"}, "cursor"),
     ],

@@ -25,9 +25,12 @@ def compare_as_text(number):
 class Server:
     """A search endpoint of its own making, which sorts and compares ids by `id_key`."""
 
-    def __init__(self, deals, *, id_key=int, compare_key=None, knows_order=True, refusal=None):
+    def __init__(
+        self, deals, *, id_key=int, compare_key=None, knows_order=True, refusal=None, ms_key=int
+    ):
         self.deals = deals
         self.refusal = refusal
+        self.ms_key = ms_key
         self.id_key = id_key
         self.compare_key = compare_key or id_key
         self.knows_order = knows_order
@@ -65,7 +68,7 @@ class Server:
         return all(
             self.compare_key(number) > self.compare_key(int(condition["value"]))
             if condition["operator"] == "GT"
-            else int(condition["value"]) <= ms <= int(condition["highValue"])
+            else int(condition["value"]) <= self.ms_key(ms) <= int(condition["highValue"])
             for condition in filters
         )
 
@@ -123,6 +126,7 @@ ODD_SERVERS = {
     "sorts ids descending": {"id_key": lambda number: -number, "compare_key": int},
     "finds nothing by id": {"compare_key": lambda _: 0},
     "refuses searches": {"refusal": HubSpotRequestError("POST search", 400, "limit 200 > 100")},
+    "compares dates with other units": {"ms_key": lambda ms: ms // 1000},
     "has no search": {"refusal": HubSpotRequestError("POST search", 404, "not found")},
 }
 
@@ -149,6 +153,13 @@ def test_deals_outside_the_range_stay_out_when_the_list_takes_over():
     outside = [(number + 10**12, FIRST_MS - HOUR_MS) for number in IDS]
     server = Server(every_hour(IDS) + outside, knows_order=False)
     assert sorted(ids_of(read(server))) == sorted(IDS)
+
+
+def test_an_empty_range_is_proved_by_a_deal_that_is_found():
+    server = Server([(number, FIRST_MS - HOUR_MS) for number in IDS])
+    assert ids_of(read(server)) == []
+    assert (server.searches, server.lists) == (3, 1), "a count, a page, and one known deal"
+    assert ids_of(read(Server([]))) == []
 
 
 def test_a_search_that_fails_for_another_reason_fails_the_scan():

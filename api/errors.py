@@ -67,6 +67,16 @@ class UnknownTableError(PermanentError):
         super().__init__(f"Table {shown!r} does not exist in this scan; available: {names}")
 
 
+class SnapshotReplacedError(PermanentError):
+    """A page of a snapshot was asked for that a rerun has replaced."""
+
+    def __init__(self, scan_id: str, wanted: int, served: int) -> None:
+        super().__init__(
+            f"Scan '{scan_id}' no longer serves snapshot {wanted}: a rerun replaced it by snapshot "
+            f"{served}. Discard the pages read so far and start over at offset 0"
+        )
+
+
 class BodyError(HTTPException):
     """The request body could not be read as JSON."""
 
@@ -80,6 +90,7 @@ _STATUSES: Final[Mapping[type[HubSpotDealsError], tuple[int, str]]] = {
     IdempotencyConflictError: (409, "IDEMPOTENCY_CONFLICT"),
     ScanNotCompletedError: (400, "SCAN_NOT_COMPLETED"),
     UnknownTableError: (400, "UNKNOWN_TABLE"),
+    SnapshotReplacedError: (409, "SNAPSHOT_REPLACED"),
 }
 
 _TEXTS: Final[Mapping[str, str]] = {

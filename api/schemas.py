@@ -129,19 +129,20 @@ _DESCRIPTIONS: Final = {
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Document the failures of an endpoint; every one can fail with 500."""
-    documents: dict[int | str, dict[str, Any]] = {}
-    for status in (*statuses, 500):
-        description, code, text = _DESCRIPTIONS[status]
-        example = {
-            "success": False,
-            "message": text,
-            "error": text,
-            "error_code": code,
-            "request_id": "5f0c6b1e9d8a4c7f8e2b3a4d5c6f7081",
-        }
-        documents[status] = {
-            "model": Error,
-            "description": description,
-            "content": {"application/json": {"example": example}},
-        }
-    return documents
+    return {status: describe_error(*_DESCRIPTIONS[status]) for status in (*statuses, 500)}
+
+
+def describe_error(description: str, code: str, text: str) -> dict[str, Any]:
+    """Document one failure with an example of its body."""
+    example = {
+        "success": False,
+        "message": text,
+        "error": text,
+        "error_code": code,
+        "request_id": "5f0c6b1e9d8a4c7f8e2b3a4d5c6f7081",
+    }
+    return {
+        "model": Error,
+        "description": description,
+        "content": {"application/json": {"example": example}},
+    }

@@ -3,9 +3,9 @@
 `docs/configuration.md` and `.env.example` list every one; a test compares them with this class.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, HttpUrl, SecretStr
+from pydantic import BeforeValidator, Field, HttpUrl, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hubspot_deals.settings import PREFIX
@@ -30,7 +30,8 @@ class ApiSettings(BaseSettings):
     max_body_bytes: int = Field(
         default=1_048_576, ge=1_024, description="Largest request body that is read, in bytes."
     )
-    health_unhealthy_status: Literal[500, 503] = Field(
+    # An environment variable is a text, which a literal number would refuse.
+    health_unhealthy_status: Annotated[Literal[500, 503], BeforeValidator(int)] = Field(
         default=503, description="HTTP status of the health check while the service is unhealthy."
     )
     log_format: Literal["plain", "json"] = Field(

@@ -60,8 +60,8 @@ class ScanFacts:
     outcome: Outcome | None
     has_started: bool
     is_lease_held: bool
-    has_run_failed: bool = False
-    """Dagster says that the launched run is over without success; only known when it was asked."""
+    unstarted_run: Outcome | None = None
+    """How the launched run ended, if Dagster was asked; it counts until a worker starts."""
 
 
 def derive_status(facts: ScanFacts) -> ScanStatus:
@@ -76,7 +76,7 @@ def derive_status(facts: ScanFacts) -> ScanStatus:
         return ScanStatus.RUNNING
     if facts.has_started:
         return ScanStatus.CRASHED
-    return ScanStatus.FAILED if facts.has_run_failed else ScanStatus.PENDING
+    return ScanStatus(facts.unstarted_run.value) if facts.unstarted_run else ScanStatus.PENDING
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,11 +83,14 @@ class HubSpotAuthenticationError(PermanentError):
 class HubSpotScopeError(PermanentError):
     """The access token lacks a scope."""
 
-    def __init__(self, request: str, scopes: Sequence[str]) -> None:
+    def __init__(self, request: str, scopes: Sequence[str], answer: str = "") -> None:
         self.request = request
         self.scopes = tuple(scopes)
+        self.answer = answer
+        said = f" (HTTP 403: {answer})" if answer else ""
         super().__init__(
-            f"The access token may not use {request}: missing scope {' or '.join(self.scopes)}. "
+            f"The access token may not use {request}{said}: "
+            f"missing scope {' or '.join(self.scopes)}. "
             "Grant it to the private app in HubSpot and start a new scan."
         )
 

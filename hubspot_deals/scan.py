@@ -5,7 +5,8 @@ This is where source and warehouse meet. It knows nothing of Dagster, which call
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -81,17 +82,26 @@ class ScanReport:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Which run carries out which scan; `epoch` is None for a rerun by hand."""
+
+    scan_id: str
+    run_id: str
+    epoch: int | None
+
+
 def run_scan(
     settings: PipelineSettings,
-    scan_id: str,
-    run_id: str,
+    launch: Launch,
     *,
-    launch_epoch: int | None,
     log: logging.Logger,
+    is_cancelled: Callable[[], bool],
 ) -> ScanReport:
     """Carry one scan out, from its last committed chunk on, and record how it ended.
 
-    Raises HubSpotDealsError; an interrupt leaves the scan without outcome, so that it can go on.
+    Raises HubSpotDealsError. An interrupt leaves the scan without outcome, so that it can go on,
+    unless `is_cancelled` says that it was meant.
     """
     options = ConnectionOptions(
         base_url=str(settings.hubspot_url),
@@ -101,8 +111,10 @@ def run_scan(
         searches_per_second=settings.searches_per_second,
     )
     with (
-        hold_lease(settings.database_url, scan_id, run_id, launch_epoch=launch_epoch) as lease,
-        _recorded_failure(lease, run_id),
+        hold_lease(
+            settings.database_url, launch.scan_id, launch.run_id, launch_epoch=launch.epoch
+        ) as lease,
+        _recorded_failure(lease, is_cancelled),
         HubSpotAccount(
             lease.get_token(KeyRing.parse(settings.encryption_keys)), options
         ) as account,
@@ -112,20 +124,29 @@ def run_scan(
 
 
 @contextmanager
-def _recorded_failure(lease: Lease, run_id: str) -> Iterator[None]:
+def _recorded_failure(lease: Lease, is_cancelled: Callable[[], bool]) -> Iterator[None]:
     """Write an error down where the caller of the scan sees it, and let it go on upwards."""
     try:
         yield
     except LeaseLostError:
         raise
+    except IncompleteScanError as error:
+        lease.start_over()
+        lease.fail(str(error))
+        raise
     except Exception as error:
         message = (
             str(error)
             if isinstance(error, HubSpotDealsError)
-            else f"Unexpected {type(error).__name__}; its details are in Dagster run {run_id}."
+            else f"Unexpected {type(error).__name__}; Dagster run {lease.run_id} has its details."
         )
         with suppress(psycopg.Error, TransientError):
             lease.fail(message)
+        raise
+    except BaseException:  # an interrupt
+        if is_cancelled():
+            with suppress(psycopg.Error, TransientError):
+                lease.cancel()
         raise
 
 
@@ -190,12 +211,13 @@ class _ScanRun:
             earlier=self._lease.committed_deals(),
         ) as stream:
             for chunk in cutter.cut(stream.pages):
-                self._load({DEALS: chunk.batches}, checkpoint=chunk.checkpoint)
+                unfit = dict(+cutter.unfit)
+                self._load({DEALS: chunk.batches}, checkpoint=chunk.checkpoint, unfit=unfit)
+                cutter.unfit.clear()
                 committed += chunk.rows
                 self._lease.report_progress(deals=committed, expected=expected)
                 self._preview(chunk)
                 self._log.info("%s deals committed (of %s)", f"{committed:,}", expected)
-        self._report.unfit_values = dict(+cutter.unfit)
         return stream.reader.owner_ids
 
     def _expected_deals(self) -> int | None:
@@ -213,7 +235,8 @@ class _ScanRun:
     def _complete(self, selection: PropertySelection) -> None:
         """Count what is stored and serve it, or say what is wrong with it."""
         self._report.counts = self._lease.count_tables(list(TABLES))
-        self._report.portal_id, self._report.notes = self._account.portal_id, self._account.notes
+        self._report.portal_id = self._account.portal_id
+        self._sum_up(self._lease.chunk_facts())
         counts = self._account.counts
         self._report.requests, self._report.retries = counts.requests, counts.retries
         self._report.throttled_seconds = self._account.throttled_seconds
@@ -234,14 +257,27 @@ class _ScanRun:
                 )
                 for count in self._report.counts
             ],
-            self._report.to_json(),
+            self._report.to_json() | {"runId": self._lease.run_id},
         )
+
+    def _sum_up(self, facts: Sequence[dict[str, Any]]) -> None:
+        """Put together what this run and those before it have noticed."""
+        unfit: Counter[str] = Counter()
+        notes: dict[str, None] = {}
+        for chunk in facts:
+            unfit.update(chunk["unfit"])
+            notes |= dict.fromkeys(chunk["notes"])
+        self._report.unfit_values, self._report.notes = dict(unfit), list(notes)
 
     def _is_loaded(self, table: Table) -> bool:
         return self._lease.last_checkpoint(table.name)[0] > 0
 
     def _load(
-        self, tables: dict[Table, list[pa.Table]], *, checkpoint: Checkpoint | None = None
+        self,
+        tables: dict[Table, list[pa.Table]],
+        *,
+        checkpoint: Checkpoint | None = None,
+        unfit: dict[str, int] | None = None,
     ) -> None:
         """Load the rows of some tables as one package and commit it."""
         rows = {
@@ -257,7 +293,10 @@ class _ScanRun:
                 first_rows=first_rows,
             )
         self._lease.commit_chunk(
-            rows, load_id, checkpoint=checkpoint.to_json() if checkpoint else None
+            rows,
+            load_id,
+            checkpoint=checkpoint.to_json() if checkpoint else None,
+            facts={"unfit": unfit or {}, "notes": self._account.notes},
         )
 
     def _preview(self, chunk: Chunk) -> None:

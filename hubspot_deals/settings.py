@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from hubspot_deals.errors import ConfigurationError
 
 PREFIX: Final = "HUBSPOT_DEALS_"
+API_VERSION_PATTERN: Final = r"^(v3|20\d\d-(03|09))$"
 _Settings = TypeVar("_Settings", bound=BaseSettings)
 
 
@@ -29,7 +30,7 @@ class PipelineSettings(BaseSettings):
     )
     hubspot_api_version: str = Field(
         default="2026-03",
-        pattern=r"^(v3|20\d\d-(03|09))$",
+        pattern=API_VERSION_PATTERN,
         description="HubSpot API version: a date version such as `2026-03`, or `v3`.",
     )
     chunk_rows: int = Field(

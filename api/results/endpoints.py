@@ -1,15 +1,24 @@
 """Page through the tables of a completed scan."""
 
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Response
 
 from api.dependencies import Pool, ScanId
 from api.results import service
 from api.results.schemas import ResultPage, ResultTables
-from api.schemas import MAX_LIMIT, Answer, Offset, error_responses
+from api.schemas import MAX_LIMIT, Answer, Offset, describe_error, error_responses
 
 router = APIRouter(prefix="/results", tags=["results"])
+
+_REPLACED: Final[dict[int | str, dict[str, Any]]] = {
+    409: describe_error(
+        "A rerun has replaced the snapshot.",
+        "SNAPSHOT_REPLACED",
+        "Scan 'hubspot-deals-scan-2025-001' no longer serves snapshot 1: a rerun replaced it by "
+        "snapshot 2. Discard the pages read so far and start over at offset 0",
+    )
+}
 
 
 @router.get("/{scan_id}/tables", responses=error_responses(400, 404))
@@ -21,9 +30,9 @@ async def get_result_tables(scan_id: ScanId, pool: Pool) -> Answer[ResultTables]
 @router.get(
     "/{scan_id}/result",
     response_model=Answer[ResultPage],
-    responses=error_responses(400, 404),
+    responses=error_responses(400, 404) | _REPLACED,
 )
-async def get_result_page(
+async def get_result_page(  # noqa: PLR0913, PLR0917 - one parameter per parameter of the request
     scan_id: ScanId,
     pool: Pool,
     table_name: Annotated[
@@ -32,7 +41,16 @@ async def get_result_page(
     ] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Records per page.")] = 100,
     offset: Offset = 0,
+    snapshot: Annotated[
+        int | None,
+        Query(ge=1, description="The first page's `snapshot`: 409 once a rerun has replaced it."),
+    ] = None,
 ) -> Response:
-    """Return one page of one table, in a fixed order: pages never overlap or skip a record."""
-    page = await service.page_of_records(pool, scan_id, table_name, limit=limit, offset=offset)
+    """Return one page of one table, in a fixed order.
+
+    Pages of one `snapshot` never overlap or skip a record.
+    """
+    page = await service.page_of_records(
+        pool, scan_id, table_name, limit=limit, offset=offset, snapshot=snapshot
+    )
     return Response(service.to_json(page), media_type="application/json")

@@ -34,3 +34,6 @@ class ResultPage(Camel):
     pagination: Pagination
     available_tables: list[str]
     columns: list[str]
+    snapshot: int = Field(
+        description="Number of the scan's result: a rerun that completes serves another one."
+    )

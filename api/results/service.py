@@ -10,7 +10,7 @@ import orjson
 from psycopg import AsyncConnection, IsolationLevel
 
 from api.dependencies import ConnectionPool
-from api.errors import ScanNotCompletedError, UnknownTableError
+from api.errors import ScanNotCompletedError, SnapshotReplacedError, UnknownTableError
 from api.results.schemas import ResultPage, ResultTable, ResultTables
 from api.schemas import Pagination, format_timestamp
 from hubspot_deals.contract import DATASET_NAME, DEFAULT_TABLE, ScanStatus
@@ -38,12 +38,20 @@ async def get_tables(pool: ConnectionPool, scan_id: str) -> ResultTables:
     )
 
 
-async def page_of_records(
-    pool: ConnectionPool, scan_id: str, table_name: str | None, *, limit: int, offset: int
+async def page_of_records(  # noqa: PLR0913 - one parameter per parameter of the request
+    pool: ConnectionPool,
+    scan_id: str,
+    table_name: str | None,
+    *,
+    limit: int,
+    offset: int,
+    snapshot: int | None,
 ) -> ResultPage:
-    """Return one page of one table of a completed scan."""
+    """Return one page of one table of a completed scan, of this snapshot if one is named."""
     async with _snapshot(pool) as connection:
         scan = await _get_completed(connection, scan_id)
+        if snapshot is not None and snapshot != scan.generation:
+            raise SnapshotReplacedError(scan_id, snapshot, scan.generation)
         tables = await results.get_tables(connection, scan)
         table = choose_table(tables, table_name)
         rows = await results.page_of_rows(connection, scan, table, limit=limit, offset=offset)
@@ -58,6 +66,7 @@ async def page_of_records(
         ),
         available_tables=[known.table_name for known in tables],
         columns=table.columns,
+        snapshot=scan.generation,
     )
 
 
@@ -85,6 +94,7 @@ def to_json(page: ResultPage) -> bytes:
             "pagination": page.pagination.model_dump(by_alias=True),
             "availableTables": page.available_tables,
             "columns": page.columns,
+            "snapshot": page.snapshot,
         },
     }
     return orjson.dumps(body, default=_plain, option=orjson.OPT_PASSTHROUGH_DATETIME)

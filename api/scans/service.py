@@ -29,6 +29,9 @@ from hubspot_deals.warehouse.scans import Checkpoint, ScanRecord
 _ASK_SECONDS: Final = 2
 """How long a status waits for Dagster, whose word only refines it."""
 
+_UNSTARTED: Final = {"FAILURE": Outcome.FAILED, "CANCELED": Outcome.CANCELLED}
+"""What Dagster's word on a run means for a scan that the run has not taken up."""
+
 _ALMOST: Final = 99.9
 """The most progress of a scan that is not completed."""
 
@@ -96,14 +99,14 @@ def describe_scan(
             outcome=Outcome(record.outcome) if record.outcome else None,
             has_started=record.started_at is not None,
             is_lease_held=record.is_lease_held,
-            has_run_failed=run_status in ENDED_EARLY,
+            unstarted_run=_UNSTARTED.get(run_status or ""),
         )
     )
-    metadata = {**record.metadata, "runId": record.run_id}
+    metadata = {"runId": record.run_id, **record.metadata}
     message = record.error_message
     if run_status is not None:
         metadata["runStatus"] = run_status
-    if run_status in ENDED_EARLY and status is ScanStatus.FAILED and message is None:
+    if run_status in ENDED_EARLY and record.outcome is None and message is None:
         message = (
             f"Dagster run {record.run_id} ended as {run_status} before the scan began; "
             "its log in the Dagster UI says why"

@@ -1,6 +1,7 @@
 """A client of the REST API."""
 
 from collections.abc import Iterator, Mapping
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -12,6 +13,7 @@ from hubspot_deals.errors import (
     PermanentError,
     TransientError,
 )
+from hubspot_deals.local.ports import is_loopback
 
 PAGE_ROWS: Final = 500
 _TIMEOUT_SECONDS: Final = 60.0
@@ -46,14 +48,34 @@ class RequestRefusedError(PermanentError):
         super().__init__("\n".join([message, *(f"  {fault}" for fault in faults)]))
 
 
+class ResultReplacedError(RequestRefusedError):
+    """A rerun replaced the result while its pages were read."""
+
+    def __init__(self, scan_id: str) -> None:
+        super().__init__(
+            HTTPStatus.CONFLICT,
+            f"A rerun of scan {scan_id} replaced its result while it was being read: discard what "
+            "was written and start over.",
+            [],
+        )
+
+
 class ServiceClient:
     """The endpoints that the command line uses."""
 
     def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
         self.url = url.rstrip("/")
         self._http = httpx.Client(
-            base_url=f"{self.url}/api/v1/", timeout=_TIMEOUT_SECONDS, transport=transport
+            base_url=f"{self.url}/api/v1/",
+            timeout=_TIMEOUT_SECONDS,
+            transport=transport,
+            # A proxy's loopback is not this machine's.
+            trust_env=not is_loopback(self.url),
         )
+
+    def close(self) -> None:
+        """End the connections."""
+        self._http.close()
 
     def start_scan(
         self, config: Mapping[str, Any], token: SecretStr, idempotency_key: str | None = None
@@ -80,16 +102,30 @@ class ServiceClient:
         """Return the tables of a completed scan."""
         return self._data(f"results/{_segment(scan_id)}/tables")
 
-    def page_of_rows(self, scan_id: str, table: str, limit: int, offset: int) -> dict[str, Any]:
-        """Return one page of a table's rows."""
+    def page_of_rows(
+        self, scan_id: str, table: str, limit: int, offset: int, snapshot: int | None = None
+    ) -> dict[str, Any]:
+        """Return one page of a table's rows, of this snapshot if one is named."""
         params: Params = {"tableName": table, "limit": limit, "offset": offset}
+        if snapshot is not None:
+            params["snapshot"] = snapshot
         return self._data(f"results/{_segment(scan_id)}/result", params)
 
     def pages(self, scan_id: str, table: str, offset: int = 0) -> Iterator[dict[str, Any]]:
-        """Yield every page of a table, from a row on."""
+        """Yield every page of one snapshot of a table, from a row on.
+
+        Raises ResultReplacedError when a rerun replaces that snapshot meanwhile.
+        """
+        snapshot: int | None = None
         while True:
-            page = self.page_of_rows(scan_id, table, PAGE_ROWS, offset)
+            try:
+                page = self.page_of_rows(scan_id, table, PAGE_ROWS, offset, snapshot)
+            except RequestRefusedError as error:
+                if error.status == HTTPStatus.CONFLICT:
+                    raise ResultReplacedError(scan_id) from error
+                raise
             yield page
+            snapshot = page.get("snapshot")
             offset += len(page["records"])
             if not page["pagination"]["hasMore"] or not page["records"]:
                 return

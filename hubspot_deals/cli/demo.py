@@ -14,8 +14,9 @@ from pydantic import SecretStr
 from hubspot_deals.cli.client import ServiceClient
 from hubspot_deals.cli.output import echo_table, follow
 from hubspot_deals.cli.scan import ScanNotCompletedError, new_scan_id
+from hubspot_deals.cli.settings import DEFAULT_API_URL
 from hubspot_deals.contract import SCAN_TYPES, ScanStatus
-from hubspot_deals.local.ports import is_free
+from hubspot_deals.local.ports import DEFAULT_DAGSTER_PORT, LOOPBACK, is_free
 from hubspot_deals.local.processes import raise_if_ended
 from hubspot_deals.local.stack import SandboxOptions, Stack, StackOptions, running_stack
 from hubspot_deals.local.stopping import StopRequestedError, StopSwitch
@@ -167,7 +168,7 @@ The rows are in PostgreSQL, one snapshot per scan_id: hubspot_deals.deals, .user
 
 Go on:
   make up        starts the same stack, with these rows, and leaves it running
-                 (API: http://127.0.0.1:5000/api/v1/docs, Dagster: http://127.0.0.1:3000)
+                 (API: {DEFAULT_API_URL}/api/v1/docs, Dagster: http://{LOOPBACK}:{DEFAULT_DAGSTER_PORT})
   and then, in another terminal:
   {program} scan start --watch
   {program} results {scan_id} --table deals

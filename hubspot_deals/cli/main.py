@@ -32,7 +32,7 @@ Exit codes:
   2  wrong usage, configuration or request
   3  the API cannot be reached or is failing
   4  there is no such scan
-  5  the scan id or idempotency key is taken
+  5  the scan id or idempotency key is taken; a rerun replaced the result being read
 """
 
 

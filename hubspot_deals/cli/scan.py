@@ -1,8 +1,10 @@
 """The `scan` commands: start one, follow it, list them."""
 
+import json
 import secrets
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
+from uuid import UUID, uuid5
 
 import click
 
@@ -10,6 +12,9 @@ from hubspot_deals.cli.output import echo_json, echo_scan, echo_table, follow
 from hubspot_deals.cli.settings import CommandLine, pass_command_line
 from hubspot_deals.contract import SCAN_TYPES, ScanStatus
 from hubspot_deals.errors import PermanentError
+
+# Never to be changed: a start that is repeated after an upgrade is still the same start.
+_IDS_OF_KEYS: Final = UUID("6f0b3f0e-5a0c-4d0a-9a57-1d9f4f6f3c21")
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
@@ -30,7 +35,7 @@ def scan() -> None:
 
 
 @scan.command()
-@click.option("--scan-id", help="Id of the scan; generated when absent.")
+@click.option("--scan-id", help="Id of the scan; else generated.")
 @click.option("--organization", default="default", show_default=True, help="Organization id.")
 @click.option(
     "--property",
@@ -67,6 +72,8 @@ def start(  # noqa: PLR0913 - one parameter per option
 
     The HubSpot token comes from HUBSPOT_DEALS_ACCESS_TOKEN, --token-file, or a hidden prompt.
     """
+    if scan_id is None and idempotency_key:
+        scan_id = scan_id_of_key(organization, idempotency_key)
     scan_id = scan_id or new_scan_id("scan")
     config = {
         "scanId": scan_id,
@@ -130,6 +137,11 @@ def list_scans(
 def new_scan_id(prefix: str) -> str:
     """Return an id that says when, and that nobody else has."""
     return f"{prefix}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def scan_id_of_key(organization: str, idempotency_key: str) -> str:
+    """Return the id that every start with this key has: the id is part of the request."""
+    return f"scan-{uuid5(_IDS_OF_KEYS, json.dumps([organization, idempotency_key]))}"
 
 
 def _filters(

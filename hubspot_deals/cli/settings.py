@@ -4,6 +4,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import click
 import httpx
@@ -12,15 +13,17 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hubspot_deals.cli.client import ServiceClient
 from hubspot_deals.errors import ConfigurationError
+from hubspot_deals.local.ports import DEFAULT_API_PORT, LOOPBACK
 from hubspot_deals.settings import PREFIX, load_settings
 
-DEFAULT_API_URL = "http://127.0.0.1:5000"
+DEFAULT_API_URL: Final = f"http://{LOOPBACK}:{DEFAULT_API_PORT}"
 
 
 class CommandLineSettings(BaseSettings):
     """What the `hubspot-deals` command reads from the environment."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX)
+    # A copied .env.example leaves the token empty, which is no token.
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True)
 
     api_url: HttpUrl | None = Field(
         default=None,

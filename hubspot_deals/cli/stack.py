@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +11,8 @@ from click.core import ParameterSource
 
 from hubspot_deals.cli.settings import CommandLine, pass_command_line
 from hubspot_deals.errors import ConfigurationError
+from hubspot_deals.local.environment import caller_environment, split_password
+from hubspot_deals.local.ports import DEFAULT_API_PORT, DEFAULT_DAGSTER_PORT
 
 _PORT = click.IntRange(0, 65535)
 _COUNT = click.IntRange(0)
@@ -22,8 +24,16 @@ _DATA_DIR = click.option(
 
 
 @click.command()
-@click.option("--api-port", type=_PORT, default=5000, show_default=True, help="0: any free one.")
-@click.option("--dagster-port", type=_PORT, default=3000, show_default=True, help="0: any free.")
+@click.option(
+    "--api-port", type=_PORT, default=DEFAULT_API_PORT, show_default=True, help="0: any free one."
+)
+@click.option(
+    "--dagster-port",
+    type=_PORT,
+    default=DEFAULT_DAGSTER_PORT,
+    show_default=True,
+    help="0: any free one.",
+)
 @_DATA_DIR
 @click.option(
     "--database-url",
@@ -121,9 +131,17 @@ def sql(command_line: CommandLine, *, statement: str | None) -> None:
     if url is None:
         msg = f"No stack runs on {command_line.settings.data_dir}: start one with hubspot-deals up."
         raise ConfigurationError(msg)
-    program = str(psql_program())
-    command = [program, url, *(["--command", statement] if statement else [])]
-    os.execv(program, command)  # noqa: S606 - becomes psql, terminal included
+    command, environment = psql_call(psql_program(), url, statement, caller_environment())
+    os.execve(command[0], command, environment)  # noqa: S606 - becomes psql, terminal included
+
+
+def psql_call(
+    program: Path, url: str, statement: str | None, caller: Mapping[str, str]
+) -> tuple[list[str], dict[str, str]]:
+    """Return psql's arguments, which every user can read, and its environment."""
+    address, password = split_password(url)
+    environment = dict(caller) | ({} if password is None else {"PGPASSWORD": password})
+    return [str(program), address, *(["--command", statement] if statement else [])], environment
 
 
 @contextmanager

@@ -14,12 +14,11 @@ from hubspot_deals.defs.failures import build_failure
 from hubspot_deals.defs.partitions import scans_partitions
 from hubspot_deals.defs.resources import PipelineSettingsResource
 from hubspot_deals.errors import HubSpotDealsError
-from hubspot_deals.scan import ScanReport, run_scan
+from hubspot_deals.scan import Launch, ScanReport, run_scan
 from hubspot_deals.source import hubspot_deals_source
 from hubspot_deals.source.account import HubSpotAccount
 from hubspot_deals.source.client import ConnectionOptions
 from hubspot_deals.tables import DEALS, TABLES
-from hubspot_deals.warehouse.leases import cancel_scan
 
 GROUP = "hubspot_deals"
 _ORIGINAL_RUN_TAGS = ("dagster/parent_run_id", "dagster/root_run_id")
@@ -90,17 +89,12 @@ def scan_assets(
     try:
         report = run_scan(
             settings,
-            context.partition_key,
-            context.run.run_id,
-            launch_epoch=_launch_epoch(context.run.tags),
+            Launch(context.partition_key, context.run.run_id, _launch_epoch(context.run.tags)),
             log=context.log,
+            is_cancelled=lambda: _is_being_terminated(context),
         )
     except HubSpotDealsError as error:
         raise build_failure(error) from error
-    except dg.DagsterExecutionInterruptedError:
-        if _is_being_terminated(context):
-            cancel_scan(settings.database_url, context.partition_key, context.run.run_id)
-        raise
     for count in report.counts:
         yield dg.MaterializeResult(
             asset_key=count.table_name, metadata=_metadata(report, count.table_name, count.stored)

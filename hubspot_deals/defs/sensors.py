@@ -2,11 +2,16 @@
 
 import dagster as dg
 
-from hubspot_deals.contract import LAUNCH_EPOCH_TAG, ORGANIZATION_TAG, SCAN_ID_TAG
+from hubspot_deals.contract import (
+    LAUNCH_EPOCH_TAG,
+    ORGANIZATION_TAG,
+    SCAN_ID_TAG,
+    Outcome,
+)
 from hubspot_deals.defs.jobs import scan_deals
 from hubspot_deals.defs.partitions import scans_partitions
 from hubspot_deals.defs.resources import PipelineSettingsResource
-from hubspot_deals.warehouse.launches import claim_scans_to_launch, fail_unstarted_scan
+from hubspot_deals.warehouse.launches import claim_scans_to_launch, end_unstarted_scan
 
 _PARTITION_TAG = "dagster/partition"
 _LAUNCHES_A_TICK = 50
@@ -53,11 +58,31 @@ def fail_scans_that_never_started(
     context: dg.RunFailureSensorContext, pipeline: PipelineSettingsResource
 ) -> None:
     """Note the failure of a run that ended before it could take its scan up."""
-    scan_id = context.dagster_run.tags.get(_PARTITION_TAG)
+    _end_unstarted(context, pipeline, Outcome.FAILED, "failed before it could start the scan")
+
+
+@dg.run_status_sensor(
+    run_status=dg.DagsterRunStatus.CANCELED,
+    monitored_jobs=[scan_deals],
+    minimum_interval_seconds=10,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def cancel_scans_that_never_started(
+    context: dg.RunStatusSensorContext, pipeline: PipelineSettingsResource
+) -> None:
+    """Note that a run was cancelled while it was still queued."""
+    _end_unstarted(context, pipeline, Outcome.CANCELLED, "was cancelled before it started")
+
+
+def _end_unstarted(
+    context: dg.RunStatusSensorContext,
+    pipeline: PipelineSettingsResource,
+    outcome: Outcome,
+    what_happened: str,
+) -> None:
+    run = context.dagster_run
+    scan_id = run.tags.get(_PARTITION_TAG)
     if scan_id is not None:
-        fail_unstarted_scan(
-            pipeline.resolve().database_url,
-            scan_id,
-            f"Dagster run {context.dagster_run.run_id} failed before it could start the scan: "
-            f"{context.failure_event.message}",
-        )
+        message = f"Dagster run {run.run_id} {what_happened}; its log in the Dagster UI says why."
+        database_url = pipeline.resolve().database_url
+        end_unstarted_scan(database_url, scan_id, run.run_id, outcome, message)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from hubspot_deals.errors import ConfigurationError
 from hubspot_deals.local.ports import LOOPBACK
@@ -14,6 +14,7 @@ from hubspot_deals.settings import PREFIX
 ENCRYPTION_KEYS: Final = f"{PREFIX}ENCRYPTION_KEYS"
 _SCHEMES: Final = ("postgresql", "postgres")
 _DAGSTER_SCHEMA: Final = "dagster"
+_SECRET_PARAMETERS: Final = ("password", "sslpassword")
 _OF_THE_COMMAND_LINE: Final = ("ACCESS_TOKEN", "API_URL", "DATA_DIR")
 
 
@@ -70,20 +71,26 @@ def child_environment(
 
 
 def plain_environment(caller: Mapping[str, str]) -> dict[str, str]:
-    """Return the caller's environment without any setting of this product or of Dagster."""
+    """Return the caller's environment without any setting of this product or of Dagster.
+
+    A proxy of the caller is kept for what is outside; the parts of a stack meet without it.
+    """
     kept = {
         name: value for name, value in caller.items() if not name.startswith((PREFIX, "DAGSTER_"))
     }
     # A line reaches the log when it is written, not when a buffer is full.
-    return kept | {"PYTHONUNBUFFERED": "1"}
+    return kept | _without_proxy(caller) | {"PYTHONUNBUFFERED": "1"}
 
 
 def libpq_url(text: str) -> str:
     """Return a database URL that libpq reads; raises ConfigurationError without quoting it."""
-    parts = urlsplit(text)
+    msg = "--database-url must look like postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        raise ConfigurationError(msg) from None
     scheme = parts.scheme.partition("+")[0]
     if scheme not in _SCHEMES or not parts.path.strip("/"):
-        msg = "--database-url must look like postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
         raise ConfigurationError(msg)
     return urlunsplit(parts._replace(scheme="postgresql"))
 
@@ -105,10 +112,52 @@ def dagster_storage_url(database_url: str) -> str:
 def without_password(url: str) -> str:
     """Return a URL as it may be printed."""
     parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{host}"))
+    netloc = parts.netloc
+    if parts.password is not None:
+        netloc = f"{_user(parts)}:***@{netloc.rpartition('@')[2]}"
+    shown = [
+        f"{name}=***" if unquote(name) in _SECRET_PARAMETERS else parameter
+        for parameter, name in _parameters(parts)
+    ]
+    return urlunsplit(parts._replace(netloc=netloc, query="&".join(shown)))
+
+
+def split_password(url: str) -> tuple[str, str | None]:
+    """Return a database URL without its password, and the password, None when it has none."""
+    parts = urlsplit(url)
+    password, netloc, kept = parts.password, parts.netloc, []
+    if password is not None:
+        netloc = f"{_user(parts)}@{netloc.rpartition('@')[2]}"
+    for parameter, name in _parameters(parts):
+        if unquote(name) == "password":
+            # libpq's order: the query replaces what stands before the host.
+            password = parameter.partition("=")[2]
+        else:
+            kept.append(parameter)
+    address = urlunsplit(parts._replace(netloc=netloc, query="&".join(kept)))
+    return address, None if password is None else unquote(password)
+
+
+def _user(parts: SplitResult) -> str:
+    return parts.username or ""
+
+
+def _parameters(parts: SplitResult) -> list[tuple[str, str]]:
+    """Return each parameter as it is written, with its name: libpq reads "+" as a plus."""
+    written = parts.query.split("&") if parts.query else []
+    return [(parameter, parameter.partition("=")[0]) for parameter in written]
+
+
+def _without_proxy(caller: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that keep loopback free of proxies, in both spellings and alike.
+
+    Programs differ in which spelling they prefer.
+    """
+    given = ",".join(filter(None, (caller.get("no_proxy"), caller.get("NO_PROXY")))).split(",")
+    hosts = list(dict.fromkeys([*filter(None, map(str.strip, given)), LOOPBACK, "localhost"]))
+    # The star is understood only where it stands alone.
+    text = "*" if "*" in hosts else ",".join(hosts)
+    return {"no_proxy": text, "NO_PROXY": text}
 
 
 def _is_tuning(name: str) -> bool:

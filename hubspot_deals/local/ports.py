@@ -1,15 +1,28 @@
 """TCP ports on the loopback interface."""
 
+import ipaddress
 import socket
 from collections.abc import Mapping
 from itertools import islice
 from secrets import SystemRandom
 from typing import Final
+from urllib.parse import urlsplit
 
 from hubspot_deals.errors import ConfigurationError
 
 LOOPBACK: Final = "127.0.0.1"
+DEFAULT_API_PORT: Final = 5000
+DEFAULT_DAGSTER_PORT: Final = 3000
 _OWN_RANGE: Final = range(20_000, 30_000)
+
+
+def is_loopback(url: str) -> bool:
+    """Tell whether a URL leads to this machine, where no proxy can follow."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def is_free(port: int) -> bool:

@@ -207,6 +207,10 @@ def check_database(url: str) -> None:
     try:
         with psycopg.connect(url, connect_timeout=5) as connection:
             connection.execute("SELECT 1")
+    except psycopg.ProgrammingError:
+        msg = "--database-url is no libpq URL such as postgresql://user:password@host/name."
+        # Not chained: libpq quotes the text that it cannot read, with the password in it.
+        raise ConfigurationError(msg) from None
     except psycopg.Error as error:
         reason = " ".join(str(error).split())
         msg = f"The database of --database-url does not answer: {reason}"

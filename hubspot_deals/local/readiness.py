@@ -9,6 +9,7 @@ import httpx
 
 from hubspot_deals.contract import CODE_LOCATION
 from hubspot_deals.errors import ConfigurationError, PermanentError
+from hubspot_deals.local.ports import is_loopback
 from hubspot_deals.local.processes import Child
 
 _SANDBOX_READY: Final = re.compile(r"^hubspot-sandbox ready at (http://\S+)", re.MULTILINE)
@@ -69,7 +70,7 @@ def check_hubspot_url(url: str) -> str:
         raise ConfigurationError(msg)
     try:
         # Any answer will do: without a token, HubSpot says 401 or 404.
-        httpx.get(url, timeout=10)
+        httpx.get(url, timeout=10, trust_env=not is_loopback(url))
     except (httpx.TransportError, httpx.InvalidURL) as error:
         msg = f"Nothing answers at --hubspot-url {url} ({str(error) or type(error).__name__})."
         raise ConfigurationError(msg) from None

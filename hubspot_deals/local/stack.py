@@ -25,7 +25,14 @@ from hubspot_deals.local.environment import (
 )
 from hubspot_deals.local.folder import DataFolder
 from hubspot_deals.local.guard import Guard
-from hubspot_deals.local.ports import LOOPBACK, choose_ports, free_ports, is_listening
+from hubspot_deals.local.ports import (
+    DEFAULT_API_PORT,
+    DEFAULT_DAGSTER_PORT,
+    LOOPBACK,
+    choose_ports,
+    free_ports,
+    is_listening,
+)
 from hubspot_deals.local.postgres import EmbeddedPostgres, check_database
 from hubspot_deals.local.processes import (
     Child,
@@ -41,9 +48,6 @@ from hubspot_deals.local.readiness import (
     pipeline_is_loaded,
     sandbox_url,
 )
-
-DEFAULT_API_PORT: Final = 5000
-DEFAULT_DAGSTER_PORT: Final = 3000
 
 _READY_SECONDS: Final = 90.0
 _WATCH_SECONDS: Final = 0.2

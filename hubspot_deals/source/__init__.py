@@ -40,12 +40,13 @@ _CHUNK_ROWS, _CHUNK_SECONDS = 10_000, 10.0
 def table_resource(table: Table, batches: Iterable[pa.Table]) -> DltResource:
     """Return Arrow batches of one of our tables as a dlt resource."""
     resource: DltResource = dlt.resource(
-        iter(batches),
-        name=table.name,
-        columns=cast("TTableSchemaColumns", table.dlt_columns()),
-        write_disposition="append",
+        iter(batches), name=table.name, columns=_columns(table), write_disposition="append"
     )
     return resource
+
+
+def _columns(table: Table) -> "TTableSchemaColumns":
+    return cast("TTableSchemaColumns", table.dlt_columns())
 
 
 @dlt.source(name=SOURCE_NAME, max_table_nesting=0)
@@ -65,6 +66,7 @@ def hubspot_deals_source(
     owner_ids: set[str] = set()
 
     def deals() -> Iterator[pa.Table]:
+        """An empty batch is the last one: behind it all owners are known."""
         selection = select_properties(
             wanted, account.fetch_definitions(required=needs_definitions(wanted))
         )
@@ -73,9 +75,12 @@ def hubspot_deals_source(
             for chunk in cutter.cut(stream.pages):
                 yield from chunk.batches
         owner_ids.update(stream.reader.owner_ids)
+        yield DEALS.arrow_schema().empty_table()
 
-    def users() -> Iterator[pa.Table]:
-        yield rows_to_arrow(USERS, owner_rows(account.fetch_owners(), owner_ids))
+    def users(batch: pa.Table) -> Iterator[pa.Table]:
+        """Follows the deals instead of standing beside them: dlt takes resources in turns."""
+        if batch.num_rows == 0:
+            yield rows_to_arrow(USERS, owner_rows(account.fetch_owners(), owner_ids))
 
     def pipelines() -> Iterator[pa.Table]:
         yield rows_to_arrow(PIPELINES, pipeline_rows(account.fetch_pipelines()))
@@ -88,9 +93,16 @@ def hubspot_deals_source(
             DEAL_PROPERTIES, [definition_row(item) for item in account.fetch_definitions()]
         )
 
+    read_deals = table_resource(DEALS, deals())
     return (
-        table_resource(DEALS, deals()),
-        table_resource(USERS, users()),
+        read_deals,
+        dlt.transformer(
+            users,
+            data_from=read_deals,
+            name=USERS.name,
+            columns=_columns(USERS),
+            write_disposition="append",
+        ),
         table_resource(PIPELINES, pipelines()),
         table_resource(PIPELINE_STAGES, pipeline_stages()),
         table_resource(DEAL_PROPERTIES, deal_properties()),

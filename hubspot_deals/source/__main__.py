@@ -1,29 +1,35 @@
-"""Reads a HubSpot account into Parquet files or PostgreSQL with dlt alone, without Dagster.
+"""Reads a HubSpot account into Parquet files with dlt alone, without Dagster.
 
 HUBSPOT_DEALS_ACCESS_TOKEN=… python -m hubspot_deals.source --output ./deals
 """
 
+import re
 import tempfile
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 import click
 import dlt
-from pydantic import HttpUrl, SecretStr
+from pydantic import Field, HttpUrl, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hubspot_deals.contract import (
+    ALL_PROPERTIES,
     DATASET_NAME,
     DATE_FIELDS,
     SOURCE_NAME,
     DateRange,
     ScanFilters,
 )
+from hubspot_deals.dlt_runtime import configure_dlt_runtime
 from hubspot_deals.errors import HubSpotDealsError
-from hubspot_deals.settings import PREFIX, load_settings
+from hubspot_deals.settings import API_VERSION_PATTERN, PREFIX, load_settings
 from hubspot_deals.source import hubspot_deals_source
 from hubspot_deals.source.account import HubSpotAccount
 from hubspot_deals.source.client import ConnectionOptions
+
+_PROPERTY: Final = re.compile(r"[a-z0-9_]{1,100}", re.ASCII)
 
 
 class SourceSettings(BaseSettings):
@@ -33,7 +39,7 @@ class SourceSettings(BaseSettings):
 
     access_token: SecretStr
     hubspot_url: HttpUrl = HttpUrl("https://api.hubapi.com")
-    hubspot_api_version: str = "2026-03"
+    hubspot_api_version: str = Field(default="2026-03", pattern=API_VERSION_PATTERN)
 
 
 @click.command()
@@ -47,7 +53,7 @@ class SourceSettings(BaseSettings):
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("hubspot-deals"),
-    help="Folder for Parquet files.",
+    help="Folder for Parquet files; an earlier reading in it is replaced.",
 )
 def main(  # noqa: PLR0913 - one argument an option
     *,
@@ -61,7 +67,7 @@ def main(  # noqa: PLR0913 - one argument an option
 ) -> None:
     """Read deals, owners, pipelines, stages and property definitions into Parquet files."""
     filters = ScanFilters(
-        properties=properties or None,
+        properties=_properties(properties),
         include_archived=include_archived,
         date_range=_date_range(start_date, end_date, date_field),
     )
@@ -81,16 +87,26 @@ def main(  # noqa: PLR0913 - one argument an option
     click.echo(f"in {output}/{DATASET_NAME}")
 
 
+def _properties(names: tuple[str, ...]) -> tuple[str, ...] | None:
+    if names != (ALL_PROPERTIES,):
+        for name in names:
+            if not _PROPERTY.fullmatch(name):
+                msg = f"{name!r} is no property name; `*` stands alone"
+                raise click.BadParameter(msg, param_hint="--property")
+    return tuple(dict.fromkeys(names)) or None
+
+
 def _date_range(start: datetime | None, end: datetime | None, field: str) -> DateRange | None:
     if start is None and end is None:
         return None
+    if start and end and start > end:
+        msg = "the first day is after the last one"
+        raise click.BadParameter(msg, param_hint="--start-date")
     return DateRange(start and start.date(), end and end.date(), field)
 
 
 def _run(account: HubSpotAccount, filters: ScanFilters, output: Path) -> dict[str, int]:
-    # Dlt warns for each batch that JSON arrives as Arrow text, which is how it is meant to be.
-    dlt.config["runtime.log_level"] = "ERROR"
-    dlt.config["runtime.dlthub_telemetry"] = False
+    configure_dlt_runtime()
     with tempfile.TemporaryDirectory() as folder:
         pipeline = dlt.pipeline(
             pipeline_name=SOURCE_NAME,
@@ -98,7 +114,11 @@ def _run(account: HubSpotAccount, filters: ScanFilters, output: Path) -> dict[st
             destination=dlt.destinations.filesystem(output.resolve().as_uri()),
             dataset_name=DATASET_NAME,
         )
-        pipeline.run(hubspot_deals_source(account, filters), loader_file_format="parquet")
+        pipeline.run(
+            hubspot_deals_source(account, filters),
+            loader_file_format="parquet",
+            write_disposition="replace",
+        )
         trace = pipeline.last_trace
     counts = trace.last_normalize_info.row_counts if trace and trace.last_normalize_info else {}
     return {table: rows for table, rows in counts.items() if not table.startswith("_dlt")}

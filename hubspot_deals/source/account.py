@@ -16,7 +16,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from pydantic import SecretStr
 
 from hubspot_deals.contract import DateRange
-from hubspot_deals.errors import HubSpotDealsError, HubSpotRequestError, HubSpotScopeError
+from hubspot_deals.errors import HubSpotRequestError, HubSpotScopeError
 from hubspot_deals.source.client import ConnectionOptions, HubSpotClient, RequestCounts
 from hubspot_deals.source.deals import DealPage, DealReader
 from hubspot_deals.source.endpoints import Endpoints
@@ -182,8 +182,6 @@ async def _read_into(
     try:
         async for page in reader.pages(plan, start):
             await queue.put(page)
-    except HubSpotDealsError as error:
-        await queue.put(error)
     except Exception as error:  # noqa: BLE001 - handed to the consumer, which raises it
         await queue.put(error)
     else:

@@ -8,7 +8,7 @@ import random
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -29,7 +29,7 @@ from hubspot_deals.source.endpoints import Endpoint
 from hubspot_deals.source.governor import SEARCHES_PER_SECOND, Budget, Governor
 
 # 423 locked, 477 portal migration, 520-526 and 530 come from the network edge as HTML.
-_RETRIED_STATUSES: Final = frozenset({408, 423, 429, 477, 500, 502, 503, 504, *range(520, 527)})
+_RETRIED_STATUSES: Final = frozenset({408, 423, 477, 500, 502, 503, 504, *range(520, 527)})
 _EDGE_REJECTED: Final = 530
 """What a malformed token gets from the network edge before HubSpot sees it."""
 _SHORT_PAUSE, _LONG_PAUSE = 0.2, 20.0
@@ -47,7 +47,6 @@ class RequestCounts:
 
     requests: int = 0
     retries: int = 0
-    by_budget: dict[str, int] = field(default_factory=dict)
 
 
 class _RetryableAnswer(Exception):  # noqa: N818 - never leaves this module
@@ -161,7 +160,6 @@ class HubSpotClient:
             raise RuntimeError(msg)
         await self.governor.admit(endpoint.budget)
         self.counts.requests += 1
-        self.counts.by_budget[endpoint.budget] = self.counts.by_budget.get(endpoint.budget, 0) + 1
         try:
             async with self._session.request(
                 method,
@@ -209,7 +207,7 @@ class HubSpotClient:
         # Without a HubSpot body a 403 comes from something in between, such as a firewall.
         if status == 403 and fields:  # noqa: PLR2004
             scopes = [self._quote(scope) for scope in _missing_scopes(fields)]
-            return HubSpotScopeError(name, scopes or [endpoint.scope])
+            return HubSpotScopeError(name, scopes or [endpoint.scope], answer)
         return HubSpotRequestError(name, status, answer, _ADVICE.get(status, ""))
 
     def _refused(

@@ -10,7 +10,7 @@ from hubspot_deals.contract import DateRange
 from hubspot_deals.errors import HubSpotProtocolError
 from hubspot_deals.source.client import HubSpotClient
 from hubspot_deals.source.endpoints import Endpoints
-from hubspot_deals.source.pages import Page, deals_of, id_number, next_cursor
+from hubspot_deals.source.pages import Page, deals_of, id_number, missing_ids, next_cursor
 from hubspot_deals.source.plan import (
     Checkpoint,
     DealRange,
@@ -142,21 +142,40 @@ class DealReader:
     ) -> list[dict[str, Any]]:
         """Read the properties of listed deals by POST, which has no limit on their number.
 
-        A deal that was merged away or deleted in between does not come back under its id; its
-        survivor is in the list itself.
+        A deal is left out only when HubSpot says that it is gone. For one that was merged away
+        HubSpot sends the survivor, under the survivor's id and once, however often it was asked
+        for: so absent ids are asked for again, each alone.
         """
-        if not deals:
-            return []
-        answer = await self.client.post(
+        ids = [str(deal["id"]) for deal in deals]
+        answer = await self._batch(ids, archived=archived) if ids else {"results": []}
+        by_id = {str(deal["id"]): deal for deal in deals_of(answer)}
+        gone = missing_ids(answer)
+        found: list[dict[str, Any]] = []
+        for deal_id in ids:
+            if deal_id in by_id:
+                found.append(by_id[deal_id])
+            elif deal_id not in gone:
+                found += await self._ask_again(deal_id, archived=archived)
+        return found
+
+    async def _ask_again(self, deal_id: str, *, archived: bool) -> list[dict[str, Any]]:
+        """Return what became of one deal: itself, the survivor of its merge, or nothing."""
+        answer = await self._batch([deal_id], archived=archived)
+        found = deals_of(answer)
+        if not found and deal_id not in missing_ids(answer):
+            msg = (
+                f"HubSpot listed the deal {deal_id}, but twice gave neither its properties nor "
+                "a reason; stopped, so that no deal is lost. Run the scan again later."
+            )
+            raise HubSpotProtocolError(msg)
+        return found
+
+    async def _batch(self, ids: Sequence[str], *, archived: bool) -> dict[str, Any]:
+        return await self.client.post(
             self.endpoints.batch_read,
-            {
-                "inputs": [{"id": str(deal["id"])} for deal in deals],
-                "properties": list(self.properties),
-            },
+            {"inputs": [{"id": deal_id} for deal_id in ids], "properties": list(self.properties)},
             params={"archived": "true" if archived else "false"},
         )
-        by_id = {str(deal["id"]): deal for deal in deals_of(answer)}
-        return [by_id[str(deal["id"])] for deal in deals if str(deal["id"]) in by_id]
 
 
 def _belongs(deal: dict[str, Any], deal_range: DealRange) -> bool:

@@ -48,6 +48,18 @@ def deals_of(page: Mapping[str, Any]) -> list[dict[str, Any]]:
     return deals
 
 
+def missing_ids(answer: Mapping[str, Any]) -> set[str]:
+    """Return the ids that a batch read says it found no object for."""
+    missing: set[str] = set()
+    errors = answer.get("errors")
+    for error in errors if isinstance(errors, list) else []:
+        if isinstance(error, dict) and error.get("category") == "OBJECT_NOT_FOUND":
+            context = error.get("context")
+            ids = context.get("ids") if isinstance(context, dict) else None
+            missing |= {str(item) for item in ids} if isinstance(ids, list) else set()
+    return missing
+
+
 def id_number(deal: Mapping[str, Any]) -> int:
     """Return a deal's id as a number; raises HubSpotProtocolError where it is none."""
     text = str(deal["id"])

@@ -38,8 +38,8 @@ class PropertySelection:
     """The properties of a scan.
 
     `shown` are the ones its result has, in order; `fetched` adds what the reader itself needs;
-    `typed` are the core columns whose definition agrees with their type; `unknown` are those that
-    the account does not define.
+    `typed` are the core columns whose definition agrees with their type; `unknown` are named ones
+    that the account does not define.
     """
 
     shown: tuple[str, ...]
@@ -80,8 +80,13 @@ def select_properties(
             for name, column in CORE_PROPERTIES.items()
             if types.get(name) in _FITTING_TYPES[column] | {None}
         ),
-        unknown=tuple(name for name in filters.properties or () if name in {*shown} - {*types}),
+        unknown=_unknown(shown, types) if filters.properties else (),
     )
+
+
+def _unknown(shown: Sequence[str], types: Mapping[str, Any]) -> tuple[str, ...]:
+    """Without definitions, which an account may refuse, nobody knows, and no name is accused."""
+    return tuple(name for name in shown if name not in types) if types else ()
 
 
 def definition_row(definition: Mapping[str, Any]) -> dict[str, Any]:

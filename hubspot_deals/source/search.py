@@ -73,7 +73,7 @@ class DealSearch:
             place = place.behind(deals)
             if not is_last:
                 yield deals, place.to_cursor()
-        if place.count is not None and place.read < place.count:
+        if place.count is None or place.read < place.count:
             # Deals that left the range meanwhile explain it, if the range has fewer by now.
             count_now = await self.count(span)
             if count_now is None or place.read < count_now:

@@ -1,12 +1,21 @@
 """Opens connections to PostgreSQL, and says in one line why there is none."""
 
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 from pydantic import SecretStr
 
 from hubspot_deals.errors import ConfigurationError
 from hubspot_deals.settings import PREFIX
+
+# A peer that vanished without a word is noticed within half a minute, not within two hours.
+_TIMEOUTS: Final[dict[str, Any]] = {
+    "connect_timeout": 10,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
 
 
 def open_connection(
@@ -15,7 +24,10 @@ def open_connection(
     """Connect in autocommit; raises ConfigurationError, which names the setting, not its value."""
     try:
         return psycopg.connect(
-            database_url.get_secret_value(), autocommit=True, application_name=application_name
+            database_url.get_secret_value(),
+            autocommit=True,
+            application_name=application_name,
+            **_TIMEOUTS,
         )
     except psycopg.ProgrammingError:
         msg = f"{PREFIX}DATABASE_URL is no libpq URL such as postgresql://user:password@host/name."

@@ -47,11 +47,14 @@ def claim_scans_to_launch(database_url: SecretStr, *, limit: int) -> list[Waitin
         return sorted(cursor.fetchall(), key=lambda scan: scan.seq)
 
 
-def fail_unstarted_scan(database_url: SecretStr, scan_id: str, message: str) -> None:
-    """Record a failure for a scan that no worker has ever taken up."""
+def end_unstarted_scan(
+    database_url: SecretStr, scan_id: str, run_id: str, outcome: Outcome, message: str
+) -> None:
+    """Record the end of a scan that no worker has ever taken up, if this was its run."""
     with open_connection(database_url) as connection:
         connection.execute(
             "UPDATE hubspot_deals.scans SET outcome = %s, ended_at = now(), error_message = %s"
-            " WHERE scan_id = %s AND started_at IS NULL AND outcome IS NULL",
-            (Outcome.FAILED, message, scan_id),
+            " WHERE scan_id = %s AND started_at IS NULL AND outcome IS NULL"
+            " AND (run_id IS NULL OR run_id = %s)",
+            (outcome, message, scan_id, run_id),
         )

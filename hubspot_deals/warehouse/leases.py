@@ -5,10 +5,10 @@ anybody can see at once whether it lives; the epoch fences it out when another o
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 from psycopg import Connection, sql
@@ -20,6 +20,7 @@ from hubspot_deals.contract import DATASET_NAME, Outcome, ScanConfig
 from hubspot_deals.errors import (
     CredentialError,
     LeaseLostError,
+    LoadFailedError,
     ScanBusyError,
     ScanNotFoundError,
     ScanSupersededError,
@@ -29,6 +30,13 @@ from hubspot_deals.tables import TABLES
 from hubspot_deals.warehouse.connections import open_connection
 from hubspot_deals.warehouse.credentials import KeyRing, SealedToken
 from hubspot_deals.warehouse.scans import LEASE_LOCK_CLASS
+
+_SERVER_KEEPALIVE: Final = {
+    "tcp_keepalives_idle": 15,
+    "tcp_keepalives_interval": 5,
+    "tcp_keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +80,7 @@ class Lease:
     seq: int
     generation: int
     epoch: int
+    run_id: str
     taken_at: datetime
 
     def get_token(self, keys: KeyRing) -> SecretStr:
@@ -112,15 +121,24 @@ class Lease:
         load_id: str,
         *,
         checkpoint: Mapping[str, Any] | None = None,
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
-        """Make a load package count: `table_names` are its tables with their row counts."""
+        """Make a load package count: `table_names` are its tables with their row counts.
+
+        Raises LoadFailedError when the package has left another number of rows: a COPY whose
+        answer was lost may have been repeated. A run of the scan then reads the chunk again.
+        """
         with self._fenced() as cursor:
             for table_name, rows in table_names.items():
                 chunks, last_row, _ = self.last_checkpoint(table_name)
+                stored = self._count_package(table_name, load_id, last_row)
+                if stored != rows:
+                    reason = f"{table_name} has {stored} rows of a package of {rows}"
+                    raise LoadFailedError(step="commit", reason=reason)
                 cursor.execute(
                     "INSERT INTO hubspot_deals.scan_chunks (scan_id, generation, table_name,"
-                    " chunk_no, load_id, first_row, row_count, checkpoint, epoch)"
-                    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+                    " chunk_no, load_id, first_row, row_count, checkpoint, facts, epoch)"
+                    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
                     (
                         self.config.scan_id,
                         self.generation,
@@ -130,9 +148,40 @@ class Lease:
                         last_row + 1,
                         rows,
                         Jsonb(checkpoint) if checkpoint is not None else None,
+                        Jsonb(facts or {}),
                         self.epoch,
                     ),
                 )
+
+    def _count_package(self, table_name: str, load_id: str, last_row: int) -> int:
+        """Count the rows of a package behind the last committed one, where its rows must be."""
+        cursor = self.connection.cursor(row_factory=scalar_row)
+        cursor.execute(
+            sql.SQL(
+                "SELECT count(*) FROM {dataset}.{table}"
+                " WHERE scan_id = %s AND row_no > %s AND _dlt_load_id = %s"
+            ).format(dataset=sql.Identifier(DATASET_NAME), table=sql.Identifier(table_name)),
+            (self.config.scan_id, last_row, load_id),
+        )
+        return cursor.fetchone() or 0
+
+    def chunk_facts(self) -> list[dict[str, Any]]:
+        """Return what all runs of this generation have noticed, in the order of their chunks."""
+        cursor = self.connection.cursor(row_factory=scalar_row)
+        cursor.execute(
+            "SELECT facts FROM hubspot_deals.scan_chunks WHERE scan_id = %s AND generation = %s"
+            " ORDER BY committed_at, chunk_no",
+            (self.config.scan_id, self.generation),
+        )
+        return cursor.fetchall()
+
+    def start_over(self) -> None:
+        """Let nothing that was read so far count, so that the next run reads all of it again."""
+        with self._fenced() as cursor:
+            cursor.execute(
+                "DELETE FROM hubspot_deals.scan_chunks WHERE scan_id = %s AND generation = %s",
+                (self.config.scan_id, self.generation),
+            )
 
     def report_progress(self, *, deals: int, expected: int | None) -> None:
         """Tell callers how many deals are committed; a rerun leaves the served numbers alone."""
@@ -218,16 +267,30 @@ class Lease:
                 "DELETE FROM hubspot_deals.scan_tables WHERE scan_id = %s AND generation < %s",
                 (self.config.scan_id, self.generation),
             )
-        self.delete_uncounted_rows()
+        # Nobody sees these rows any more, and the next run of the scan would delete them too.
+        with suppress(psycopg.Error):
+            self.delete_uncounted_rows()
 
     def fail(self, message: str) -> None:
         """Record why the scan ended; a failed rerun leaves the served outcome as it is."""
+        self._end(Outcome.FAILED, message)
+
+    def cancel(self) -> None:
+        """Record that the run was terminated by hand; what a rerun would replace stays served."""
+        self._end(Outcome.CANCELLED, None)
+
+    def _end(self, outcome: Outcome, message: str | None) -> None:
         with self._fenced() as cursor:
             cursor.execute(
                 "UPDATE hubspot_deals.scans SET outcome = %s, ended_at = now(),"
-                " heartbeat_at = now(), error_message = %s"
-                " WHERE scan_id = %s AND outcome IS DISTINCT FROM %s",
-                (Outcome.FAILED, message, self.config.scan_id, Outcome.COMPLETED),
+                " heartbeat_at = now(), error_message = %s WHERE scan_id = %s AND outcome IS NULL",
+                (outcome, message, self.config.scan_id),
+            )
+            rerun = {"runId": self.run_id, "outcome": outcome, "error": message}
+            cursor.execute(
+                "UPDATE hubspot_deals.scans SET metadata = metadata || %s"
+                " WHERE scan_id = %s AND outcome = %s",
+                (Jsonb({"lastRerun": rerun}), self.config.scan_id, Outcome.COMPLETED),
             )
 
     def delete_uncounted_rows(self) -> None:
@@ -271,6 +334,9 @@ def hold_lease(
     last committed chunk. Raises ScanNotFoundError, ScanBusyError or ScanSupersededError.
     """
     with open_connection(database_url, application_name=f"scan {scan_id}"[:63]) as connection:
+        # So that the server, too, notices within half a minute that the worker's machine is gone.
+        for name, value in _SERVER_KEEPALIVE.items():
+            connection.execute(f"SET {name} = {value}")
         seq = _find_seq(connection, scan_id)
         if not _lock(connection, seq):
             raise ScanBusyError(scan_id)
@@ -323,15 +389,6 @@ def _take_up(
         seq=row["seq"],
         generation=row["working_generation"],
         epoch=row["epoch"],
+        run_id=run_id,
         taken_at=row["heartbeat_at"],
     )
-
-
-def cancel_scan(database_url: SecretStr, scan_id: str, run_id: str) -> None:
-    """Record that the run of a scan was terminated by hand, unless the scan has ended by then."""
-    with open_connection(database_url) as connection:
-        connection.execute(
-            "UPDATE hubspot_deals.scans SET outcome = %s, ended_at = now()"
-            " WHERE scan_id = %s AND run_id = %s AND outcome IS NULL",
-            (Outcome.CANCELLED, scan_id, run_id),
-        )

@@ -141,11 +141,10 @@ async def _raise_unless_replayed(
 
 async def get_scan(connection: AsyncConnection[Any], scan_id: str) -> ScanRecord:
     """Return one scan; raises ScanNotFoundError."""
-    cursor = connection.cursor(row_factory=class_row(ScanRecord))
-    await cursor.execute(f"SELECT {_COLUMNS} {_FROM} WHERE s.scan_id = %s", (scan_id,))
-    if (record := await cursor.fetchone()) is None:
+    records = await _select_scans(connection, "WHERE s.scan_id = %(scan)s", {"scan": scan_id})
+    if not records:
         raise ScanNotFoundError(scan_id)
-    return record
+    return records[0]
 
 
 async def page_of_scans(
@@ -154,15 +153,28 @@ async def page_of_scans(
     """Return one page of scans, newest first, and the number of all that match."""
     wanted = "WHERE (%(organization)s::text IS NULL OR s.organization_id = %(organization)s)"
     values = {"organization": organization_id, "limit": limit, "offset": offset}
-    cursor = connection.cursor(row_factory=class_row(ScanRecord))
-    await cursor.execute(
-        f"SELECT {_COLUMNS} {_FROM} {wanted} ORDER BY s.seq DESC LIMIT %(limit)s OFFSET %(offset)s",
-        values,
-    )
-    records = await cursor.fetchall()
+    page = f"{wanted} ORDER BY s.seq DESC LIMIT %(limit)s OFFSET %(offset)s"
+    records = await _select_scans(connection, page, values)
     counter = connection.cursor(row_factory=scalar_row)
     await counter.execute(f"SELECT count(*) FROM hubspot_deals.scans s {wanted}", values)
     return records, await counter.fetchone() or 0
+
+
+async def _select_scans(
+    connection: AsyncConnection[Any], clauses: str, values: dict[str, Any]
+) -> list[ScanRecord]:
+    """Read scans with their locks. A crash is believed when it is read twice.
+
+    The locks are not part of the statement's snapshot: a worker that records its outcome and goes
+    while the statement runs is seen without outcome and without lock.
+    """
+    cursor = connection.cursor(row_factory=class_row(ScanRecord))
+    for _ in range(2):
+        await cursor.execute(f"SELECT {_COLUMNS} {_FROM} {clauses}", values)
+        records = await cursor.fetchall()
+        if all(record.status is not ScanStatus.CRASHED for record in records):
+            break
+    return records
 
 
 async def record_launch(connection: AsyncConnection[Any], scan_id: str, run_id: str) -> None:
@@ -222,15 +234,15 @@ class Checkpoint:
 async def find_latest_checkpoint(
     connection: AsyncConnection[Any], scan_id: str
 ) -> Checkpoint | None:
-    """Return where the served snapshot ends, or where an unfinished scan got to; None at first."""
+    """Return where reading deals ended, or got to in an unfinished scan; None at first."""
     cursor = connection.cursor(row_factory=class_row(Checkpoint))
     await cursor.execute(
         """
         SELECT c.checkpoint AS position, c.committed_at
         FROM hubspot_deals.scans s JOIN hubspot_deals.scan_chunks c USING (scan_id)
-        WHERE s.scan_id = %s AND c.generation =
+        WHERE s.scan_id = %s AND c.table_name = 'deals' AND c.generation =
             CASE s.outcome WHEN 'completed' THEN s.generation ELSE s.working_generation END
-        ORDER BY c.committed_at DESC, c.chunk_no DESC LIMIT 1
+        ORDER BY c.chunk_no DESC LIMIT 1
         """,
         (scan_id,),
     )

@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+
+from hubspot_deals.local.ports import free_ports
 
 CHECKOUT = Path(__file__).parents[2]
 KEYS = "k1:" + base64.b64encode(bytes(32)).decode()
@@ -25,8 +26,7 @@ def start_api(tmp_path):
     processes = []
 
     def start(**settings):
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = listener.getsockname()[1]
+        (port,) = free_ports(1)
         log = tmp_path / "log"
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -65,6 +65,13 @@ def wait_until_it_answers(process, url, log):
         with contextlib.suppress(httpx.TransportError):
             return httpx.get(f"{url}/api/v1/health", trust_env=False)
         assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
+
+
+def wait_for_line(text, log):
+    deadline = time.monotonic() + 20
+    while text not in log.read_text():
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.05)
 
@@ -112,7 +119,7 @@ def test_the_log_has_a_line_for_each_request_and_never_a_token(start_api, databa
         refused = client.post("/api/v1/scan/start", content=f'{{"t": "{TOKEN}"')
         client.get(f"/api/v1/scan/list?organizationId={TOKEN}%00")
         client.get("/api/v1/scan/line%0Abreak/status")
-    time.sleep(0.3)
+    wait_for_line("left to the sensor", log)
     process.send_signal(signal.SIGTERM)
     process.wait(20)
 

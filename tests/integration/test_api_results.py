@@ -169,6 +169,7 @@ def test_a_page_has_the_documented_fields_and_exact_values(client, completed):
         "pagination": {"total": 5, "limit": 2, "offset": 0, "hasMore": True, "returned": 2},
         "availableTables": ["users", "deals", "pipeline_stages"],
         "columns": DEAL_COLUMNS,
+        "snapshot": 1,
     }
 
 
@@ -269,3 +270,28 @@ def test_a_head_request_has_the_headers_of_the_page_and_no_body(client, complete
 
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["content-length"] == get.headers["content-length"]
+
+
+def test_pages_of_one_snapshot_are_refused_once_a_rerun_has_replaced_it(
+    client, completed, database
+):
+    snapshot = page(client, tableName="deals", limit=2).json()["data"]["snapshot"]
+    second = page(client, tableName="deals", limit=2, offset=2, snapshot=snapshot)
+    for table in ("scans", "scan_tables", "scan_chunks"):
+        database.execute(f"UPDATE hubspot_deals.{table} SET generation = 2")
+
+    refused = page(client, tableName="deals", limit=2, offset=4, snapshot=snapshot)
+    afresh = page(client, tableName="deals", limit=2)
+
+    assert (second.status_code, second.json()["data"]["snapshot"]) == (200, snapshot)
+    assert (refused.status_code, refused.json()["error_code"]) == (409, "SNAPSHOT_REPLACED")
+    assert "start over" in refused.json()["message"]
+    assert (afresh.status_code, afresh.json()["data"]["snapshot"]) == (200, 2)
+
+
+@pytest.mark.parametrize("snapshot", ["0", "-1", "1.5", "latest", ""])
+def test_a_snapshot_that_cannot_be_one_is_a_fault_of_the_request(client, completed, snapshot):
+    answer = page(client, tableName="deals", snapshot=snapshot)
+
+    assert answer.status_code == 400
+    assert list(answer.json()["validation_errors"]) == ["snapshot"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -393,9 +394,15 @@ def test_of_many_starts_with_one_key_every_one_is_accepted_and_one_run_launched(
     assert len(gateway.runs) == 1
 
 
-class SlowGateway(InMemoryDagsterGateway):
+class BlockedGateway(InMemoryDagsterGateway):
+    """Launches nothing before the test opens it."""
+
+    def __init__(self):
+        super().__init__()
+        self.opened = threading.Event()
+
     async def launch_run(self, scan_id, organization_id, *, epoch):
-        await asyncio.sleep(0.5)
+        await asyncio.to_thread(self.opened.wait, 10)
         return await super().launch_run(scan_id, organization_id, epoch=epoch)
 
 
@@ -403,9 +410,11 @@ def test_an_answer_does_not_wait_for_the_launch_but_the_end_of_the_service_does(
     database_url, database
 ):
     settings = ApiSettings(database_url=SecretStr(database_url), encryption_keys=SecretStr(KEYS))
-    with serve(create_app(settings, gateway=SlowGateway())) as client:
-        began = time.monotonic()
+    gateway = BlockedGateway()
+    with serve(create_app(settings, gateway=gateway)) as client:
         assert start(client).status_code == 202
-        assert time.monotonic() - began < 0.4
+        assert not gateway.runs
+        # The service begins to end at the end of this block, before the gateway is opened.
+        threading.Timer(0.3, gateway.opened.set).start()
 
     assert database.execute("SELECT run_id FROM hubspot_deals.scans").fetchone()[0]

@@ -6,11 +6,12 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from hubspot_deals.contract import Outcome, ScanStatus
+from hubspot_deals.contract import ScanStatus
 from hubspot_deals.errors import (
     ConfigurationError,
     CredentialError,
     LeaseLostError,
+    LoadFailedError,
     ScanBusyError,
     ScanNotFoundError,
     ScanSupersededError,
@@ -20,7 +21,7 @@ from hubspot_deals.source import table_resource
 from hubspot_deals.source.arrow import rows_to_arrow
 from hubspot_deals.tables import DEALS, TABLES
 from hubspot_deals.warehouse.credentials import KeyRing
-from hubspot_deals.warehouse.leases import cancel_scan, hold_lease
+from hubspot_deals.warehouse.leases import hold_lease
 from hubspot_deals.warehouse.pipeline import ScanPipeline
 from tests.conftest import TEST_KEYS, TEST_TOKEN
 
@@ -132,16 +133,20 @@ def test_rows_of_a_package_that_never_counted_are_removed_and_never_served(take,
     assert counted(query) == [("1",), ("2",), ("3",)]
 
 
-def test_a_row_that_is_missing_or_double_is_noticed(take, load, query):
+def test_a_row_that_is_missing_or_double_is_noticed(take, load):
     with take() as lease:
-        lease.commit_chunk({"deals": 3}, load("1", "2"))
-        (count,) = lease.count_tables(["deals"])
-        assert not count.is_exact
+        lease.commit_chunk({"deals": 2}, load("1", "2"))
         lease.commit_chunk({"deals": 1}, load("2", first_row=3))
         (count,) = lease.count_tables(["deals"])
         assert (count.stored, count.distinct_rows) == (3, 2)
         assert not count.is_exact
         assert all(other.is_exact for other in lease.count_tables(list(set(TABLES) - {"deals"})))
+        lease.connection.execute("DELETE FROM hubspot_deals_extraction.deals WHERE row_no = 3")
+        (count,) = lease.count_tables(["deals"])
+        assert (count.committed, count.stored) == (3, 2)
+        assert not count.is_exact
+        lease.start_over()
+        assert lease.last_checkpoint("deals") == (0, 0, None)
 
 
 def test_a_launch_of_another_epoch_is_superseded(take):
@@ -174,17 +179,31 @@ def test_a_failed_scan_goes_on_in_its_generation_and_a_completed_one_starts_the_
         assert query("SELECT id FROM hubspot_deals.deals") == [("1",)]
 
 
-def test_cancelling_ends_only_an_unfinished_scan_of_that_run(take, settings, look_up):
-    with take("run-1"):
-        pass
-    cancel_scan(settings.database_url, "scan-1", "run-0")
-    assert look_up().status is ScanStatus.CRASHED
-    cancel_scan(settings.database_url, "scan-1", "run-1")
-    assert look_up().outcome == Outcome.CANCELLED
+def test_cancelling_ends_an_unfinished_scan_and_leaves_a_completed_one_served(take, look_up):
+    with take("run-1") as lease:
+        lease.cancel()
+    assert look_up().status is ScanStatus.CANCELLED
     with take("run-2") as lease:
-        lease.complete([], {})
-    cancel_scan(settings.database_url, "scan-1", "run-2")
-    assert look_up().status is ScanStatus.COMPLETED
+        lease.complete([], {"runId": "run-2"})
+    with take("run-3") as lease:
+        lease.cancel()
+    scan = look_up()
+    assert scan.status is ScanStatus.COMPLETED
+    assert scan.metadata["runId"] == "run-2"
+    assert scan.metadata["lastRerun"]["runId"] == "run-3"
+
+
+def test_a_package_that_was_loaded_twice_does_not_count(take, load, query):
+    with take() as lease:
+        load_id = load("1", "2")
+        table = "hubspot_deals_extraction.deals"
+        lease.connection.execute(f"INSERT INTO {table} SELECT * FROM {table}")
+        with pytest.raises(LoadFailedError, match="4 rows of a package of 2"):
+            lease.commit_chunk({"deals": 2}, load_id)
+        assert lease.last_checkpoint("deals") == (0, 0, None)
+    with take() as lease:
+        assert counted(query) == []
+        lease.commit_chunk({"deals": 2}, load("1", "2"))
 
 
 def test_the_token_opens_only_in_its_own_row(take, accept, query, settings):

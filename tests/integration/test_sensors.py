@@ -1,12 +1,18 @@
 """The safety nets around a run, on real Dagster records and real scan rows."""
 
+import uuid
+
 import dagster as dg
 import psycopg
 import pytest
 from pydantic import SecretStr
 
 from hubspot_deals.contract import LAUNCH_EPOCH_TAG, ORGANIZATION_TAG, SCAN_ID_TAG, ScanStatus
-from hubspot_deals.defs.sensors import fail_scans_that_never_started, launch_accepted_scans
+from hubspot_deals.defs.sensors import (
+    cancel_scans_that_never_started,
+    fail_scans_that_never_started,
+    launch_accepted_scans,
+)
 from hubspot_deals.warehouse.leases import hold_lease
 
 
@@ -150,3 +156,38 @@ def test_a_key_ring_that_cannot_be_read_is_the_scans_own_message(accept, run_job
     assert not run_job(encryption_keys=SecretStr("canary")).success
     assert look_up().status is ScanStatus.FAILED
     assert "HUBSPOT_DEALS_ENCRYPTION_KEYS" in look_up().error_message
+
+
+def test_a_run_that_is_cancelled_in_the_queue_cancels_its_scan_and_no_other(
+    accept, look_up, instance, definitions, settings
+):
+    accept()
+    run = dg.DagsterRun(
+        job_name="scan_deals",
+        run_id=str(uuid.uuid4()),
+        status=dg.DagsterRunStatus.CANCELED,
+        tags={"dagster/partition": "scan-1"},
+    )
+    event = dg.DagsterEvent(
+        event_type_value="PIPELINE_CANCELED", job_name="scan_deals", message="cancelled"
+    )
+
+    def tick():
+        with dg.build_run_status_sensor_context(
+            sensor_name="cancel_scans_that_never_started",
+            dagster_event=event,
+            dagster_instance=instance,
+            dagster_run=run,
+        ) as context:
+            cancel_scans_that_never_started(context, pipeline=definitions.resources["pipeline"])
+
+    change = "UPDATE hubspot_deals.scans SET run_id = %s"
+    with psycopg.connect(settings.database_url.get_secret_value(), autocommit=True) as connection:
+        connection.execute(change, ("another-run",))
+        tick()
+        assert look_up().status is ScanStatus.PENDING
+        connection.execute(change, (run.run_id,))
+        tick()
+    scan = look_up()
+    assert scan.status is ScanStatus.CANCELLED
+    assert run.run_id in scan.error_message

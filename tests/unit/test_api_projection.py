@@ -78,10 +78,10 @@ def test_a_pending_scan_has_no_duration():
         ("QUEUED", ScanStatus.PENDING),
         ("STARTED", ScanStatus.PENDING),
         ("FAILURE", ScanStatus.FAILED),
-        ("CANCELED", ScanStatus.FAILED),
+        ("CANCELED", ScanStatus.CANCELLED),
     ],
 )
-def test_a_run_that_ended_before_the_scan_began_makes_it_failed(run_status, status):
+def test_a_run_that_ended_before_the_scan_began_ends_the_scan(run_status, status):
     pending = record(started_at=None, is_lease_held=False)
 
     shown = describe(pending, run_status=run_status)
@@ -191,6 +191,7 @@ def test_records_keep_exact_numbers_as_text_and_moments_in_utc():
         scan_id="scan-1",
         table_name="deals",
         defaulted_table=False,
+        snapshot=1,
         records=[
             {
                 "amount": Decimal("12345678901234567890.120000000000000000"),

@@ -1,13 +1,21 @@
 import json
+from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from click.testing import CliRunner, Result
+from fastapi import FastAPI
 
+from api.testing import serve
+from hubspot_deals.cli.client import ServiceClient
 from hubspot_deals.cli.main import cli
 from hubspot_deals.cli.settings import CommandLine
+from hubspot_deals.cli.stack import psql_call
+from hubspot_deals.local.ports import free_ports
+from hubspot_deals.local.readiness import check_hubspot_url
 
 TOKEN = "canary-token-0000"
 
@@ -18,6 +26,7 @@ class FakeService:
 
     statuses: list[str] = field(default_factory=lambda: ["completed"])
     rows: int = 3
+    rerun_at: int | None = None
     refusal: httpx.Response | None = None
     requests: list[httpx.Request] = field(default_factory=list)
 
@@ -35,6 +44,8 @@ class FakeService:
         }
         if path not in routes:
             return httpx.Response(404, json={"success": False, "message": "No scan found"})
+        if self.rerun_at is not None and request.url.params.get("offset") == str(self.rerun_at):
+            return httpx.Response(409, json={"success": False, "message": "replaced"})
         answer = routes[path](request)
         return httpx.Response(202 if path == "/scan/start" else 200, json=answer)
 
@@ -73,6 +84,7 @@ class FakeService:
                 "tableName": request.url.params["tableName"],
                 "records": records,
                 "columns": ["id", "amount"],
+                "snapshot": 4,
                 "pagination": {
                     "total": self.rows,
                     "limit": limit,
@@ -136,6 +148,25 @@ def test_start_without_an_id_makes_one_and_prints_it_for_programs() -> None:
     sent = json.loads(service.requests[0].content)["config"]
     assert json.loads(result.stdout) == {"scanId": sent["scanId"], "message": "accepted"}
     assert sent["filters"] == {"includeArchived": False}
+
+
+def test_a_start_that_is_repeated_with_its_key_alone_is_the_same_request() -> None:
+    service = FakeService()
+    for organization, key in (("o", "k"), ("o", "k"), ("o", "other"), ("p", "k")):
+        arguments = ("--organization", organization, "--idempotency-key", key, "--token-file", "-")
+        assert run(service, "scan", "start", *arguments, input=TOKEN).exit_code == 0
+
+    first, again, *others = (request.content for request in service.requests)
+    assert first == again
+    ids = {json.loads(content)["config"]["scanId"] for content in (first, *others)}
+    assert len(ids) == 3
+
+
+def test_an_empty_variable_is_an_absent_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUBSPOT_DEALS_ACCESS_TOKEN", "")
+    monkeypatch.setenv("HUBSPOT_DEALS_API_URL", "")
+
+    assert "No HubSpot access token" in run(FakeService(), "scan", "start").stderr
 
 
 def test_the_token_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,6 +330,24 @@ def test_all_rows_come_as_ndjson_page_after_page() -> None:
     assert len(service.requests) == 3
 
 
+def test_all_rows_are_of_the_first_pages_snapshot() -> None:
+    service = FakeService(rows=1201)
+
+    run(service, "results", "s1", "--table", "deals", "--all")
+
+    asked = [request.url.params.get("snapshot") for request in service.requests]
+    assert asked == [None, "4", "4"]
+
+
+def test_a_result_that_is_replaced_while_it_is_read_is_to_be_read_again() -> None:
+    service = FakeService(rows=1201, rerun_at=500)
+
+    result = run(service, "results", "s1", "--table", "deals", "--all")
+
+    assert result.exit_code == 5
+    assert "start over" in result.stderr
+
+
 def test_all_rows_come_as_csv_with_one_header() -> None:
     service = FakeService(rows=501)
 
@@ -321,6 +370,37 @@ def test_sql_without_a_stack_says_so() -> None:
 
     assert result.exit_code == 2
     assert "hubspot-deals up" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "url", [f"postgresql://u:{TOKEN}@h:5/d?a=b", f"postgresql://u:x@h:5/d?password={TOKEN}&a=b"]
+)
+def test_sql_hands_psql_the_password_where_other_users_cannot_read_it(url: str) -> None:
+    arguments, environment = psql_call(Path("/bin/psql"), url, "SELECT 1", {"HOME": "/h"})
+
+    assert arguments == ["/bin/psql", "postgresql://u@h:5/d?a=b", "--command", "SELECT 1"]
+    assert environment == {"HOME": "/h", "PGPASSWORD": TOKEN}
+
+
+def test_sql_leaves_psql_its_own_ways_to_a_password() -> None:
+    url = "postgresql://u@h:5/d?passfile=/a%20b"
+
+    assert psql_call(Path("/bin/psql"), url, None, {}) == (["/bin/psql", url], {})
+
+
+def test_a_proxy_does_not_come_between_the_command_line_and_loopback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_ports(1)[0]}")
+    app = FastAPI()
+    app.get("/api/v1/scan/s1/status")(lambda: {"success": True, "data": {"status": "completed"}})
+
+    with serve(app) as client, closing(ServiceClient(str(client.base_url))) as service:
+        assert service.get_scan("s1") == {"status": "completed"}
+        assert check_hubspot_url(f"{service.url}/api/v1/scan/s1/status")
 
 
 def test_help_names_the_exit_codes() -> None:

@@ -18,7 +18,9 @@ from hubspot_deals.contract import (
 )
 
 FLAGS = (False, True)
-ALL_FACTS = [ScanFacts(*facts) for facts in product((None, *Outcome), FLAGS, FLAGS, FLAGS)]
+ALL_FACTS = [
+    ScanFacts(*facts) for facts in product((None, *Outcome), FLAGS, FLAGS, (None, *Outcome))
+]
 
 
 def expected(facts):
@@ -29,7 +31,9 @@ def expected(facts):
         (facts.outcome is Outcome.CANCELLED, ScanStatus.CANCELLED),
         (facts.is_lease_held, ScanStatus.RUNNING),
         (facts.has_started, ScanStatus.CRASHED),
-        (facts.has_run_failed, ScanStatus.FAILED),
+        (facts.unstarted_run is Outcome.COMPLETED, ScanStatus.COMPLETED),
+        (facts.unstarted_run is Outcome.FAILED, ScanStatus.FAILED),
+        (facts.unstarted_run is Outcome.CANCELLED, ScanStatus.CANCELLED),
     ):
         if holds:
             return status

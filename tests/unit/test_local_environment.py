@@ -11,8 +11,10 @@ from hubspot_deals.local.environment import (
     dagster_storage_url,
     libpq_url,
     plain_environment,
+    split_password,
     without_password,
 )
+from hubspot_deals.local.postgres import check_database
 
 ADDRESSES = StackAddresses(
     database_url="postgresql://u@127.0.0.1:5/d?passfile=/x",
@@ -60,7 +62,30 @@ def test_a_token_or_another_dagster_of_the_caller_stays_out(name: str) -> None:
 def test_processes_that_are_not_ours_get_no_settings_at_all() -> None:
     caller = {"HOME": "/h", "HUBSPOT_DEALS_CHUNK_ROWS": "500", "DAGSTER_HOME": "/d"}
 
-    assert plain_environment(caller) == {"HOME": "/h", "PYTHONUNBUFFERED": "1"}
+    assert plain_environment(caller) == {
+        "HOME": "/h",
+        "PYTHONUNBUFFERED": "1",
+        "NO_PROXY": "127.0.0.1,localhost",
+        "no_proxy": "127.0.0.1,localhost",
+    }
+
+
+@pytest.mark.parametrize(
+    ("caller", "expected"),
+    [
+        ({"HTTP_PROXY": "http://127.0.0.1:1"}, "127.0.0.1,localhost"),
+        ({"NO_PROXY": "corp, .lan"}, "corp,.lan,127.0.0.1,localhost"),
+        ({"no_proxy": "a,localhost", "NO_PROXY": "b"}, "a,localhost,b,127.0.0.1"),
+        ({"NO_PROXY": "*"}, "*"),
+    ],
+)
+def test_the_parts_of_a_stack_meet_without_the_callers_proxy(
+    caller: dict[str, str], expected: str
+) -> None:
+    environment = build(caller)
+
+    assert environment["NO_PROXY"] == environment["no_proxy"] == expected
+    assert environment.get("HTTP_PROXY") == caller.get("HTTP_PROXY")
 
 
 @pytest.mark.parametrize(
@@ -94,7 +119,10 @@ def test_every_spelling_of_the_scheme_is_understood(scheme: str) -> None:
     assert libpq_url(f"{scheme}://u@h/d") == "postgresql://u@h/d"
 
 
-@pytest.mark.parametrize("url", ["mysql://u:secret@h/d", "secret", "postgresql://u:secret@h"])
+@pytest.mark.parametrize(
+    "url",
+    ["mysql://u:secret@h/d", "secret", "postgresql://u:secret@h", "postgresql://u:secret@[h/d"],
+)
 def test_what_is_no_database_url_is_refused_without_quoting_it(url: str) -> None:
     with pytest.raises(ConfigurationError, match="--database-url") as refusal:
         libpq_url(url)
@@ -104,3 +132,33 @@ def test_what_is_no_database_url_is_refused_without_quoting_it(url: str) -> None
 def test_a_url_is_printed_without_its_password() -> None:
     assert without_password("postgresql://u:secret@h:5/d?a=b") == "postgresql://u:***@h:5/d?a=b"
     assert without_password("http://127.0.0.1:1") == "http://127.0.0.1:1"
+    assert (
+        without_password("postgresql://u:secret@h/d?a=b&pass%77ord=secret&sslpassword=secret")
+        == "postgresql://u:***@h/d?a=b&pass%77ord=***&sslpassword=***"
+    )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u@h:5/d?passfile=/a%20b/p",
+        "postgresql://u:p%40s+s@h:5/d",
+        "postgresql://u@h:5/d?password=p%40s+s&sslmode=require",
+        "postgresql://u:other@h:5/d?sslmode=require&pass%77ord=p%40s+s",
+    ],
+)
+def test_a_split_url_means_the_same_to_libpq(url: str) -> None:
+    address, password = split_password(url)
+
+    apart = psycopg.conninfo.conninfo_to_dict(address)
+    assert "password" not in apart
+    assert apart | ({} if password is None else {"password": password}) == (
+        psycopg.conninfo.conninfo_to_dict(url)
+    )
+
+
+def test_a_url_that_libpq_cannot_read_is_refused_without_quoting_it() -> None:
+    with pytest.raises(ConfigurationError, match="no libpq URL") as refusal:
+        check_database("postgresql://u:secret@h/d?secret")
+    assert "secret" not in str(refusal.value)
+    assert refusal.value.__cause__ is None

@@ -1,7 +1,11 @@
 """Settings come from the environment, typed, and fail by name without quoting values."""
 
+from pathlib import Path
+
 import pytest
 
+from api.settings import ApiSettings
+from hubspot_deals.cli.settings import CommandLineSettings
 from hubspot_deals.errors import ConfigurationError
 from hubspot_deals.settings import PREFIX, PipelineSettings, load_settings
 
@@ -57,3 +61,15 @@ def test_a_wrong_variable_is_named_and_not_quoted(environment, name, value):
         load_settings(PipelineSettings)
     assert "canary" not in str(raised.value)
     assert raised.value.__cause__ is None
+
+
+def test_the_example_environment_is_taken_by_every_process(monkeypatch):
+    example = Path(__file__).parents[2] / ".env.example"
+    for line in example.read_text().splitlines():
+        if line.startswith(PREFIX):
+            name, _, value = line.partition("=")
+            monkeypatch.setenv(name, value)
+    monkeypatch.setenv(f"{PREFIX}ENCRYPTION_KEYS", "canary")
+    for settings in (ApiSettings, PipelineSettings, CommandLineSettings):
+        assert load_settings(settings)
+    assert load_settings(ApiSettings).health_unhealthy_status == 503

@@ -61,6 +61,12 @@ def test_named_properties_are_shown_as_named_and_unknown_ones_are_told():
     assert selection.fetched == ("zz_custom", "gone", "dealname", *ALWAYS)
 
 
+def test_without_definitions_no_named_property_is_accused():
+    selection = select_properties(ScanFilters(("zz_custom", "dealname")), [])
+    assert selection.shown == ("zz_custom", "dealname")
+    assert selection.unknown == ()
+
+
 def test_what_a_filter_needs_is_fetched_but_not_shown():
     filters = ScanFilters(("dealname",), date_range=DateRange(field="closedate"))
     selection = select_properties(filters, DEFINITIONS)

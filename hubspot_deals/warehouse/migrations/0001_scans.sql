@@ -51,6 +51,8 @@ CREATE TABLE hubspot_deals.scan_chunks (
     row_count    bigint NOT NULL CHECK (row_count >= 0),
     -- Where reading goes on after this chunk, in the source's own words.
     checkpoint   jsonb,
+    -- What the run noticed while it read this chunk: values that did not fit, notes.
+    facts        jsonb NOT NULL DEFAULT '{}',
     epoch        integer NOT NULL,
     committed_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (scan_id, generation, table_name, chunk_no)

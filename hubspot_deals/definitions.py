@@ -1,5 +1,7 @@
 """The only place where the parts meet: `dagster … -m hubspot_deals.definitions`."""
 
+from typing import Any, Final
+
 import dagster as dg
 
 from hubspot_deals.defs.assets import hubspot_account, scan_assets
@@ -11,6 +13,8 @@ from hubspot_deals.defs.sensors import (
     launch_accepted_scans,
 )
 from hubspot_deals.settings import PREFIX, PipelineSettings, load_settings
+
+_SECRETS: Final = ("database_url", "encryption_keys")
 
 
 def build_definitions(pipeline: PipelineSettingsResource) -> dg.Definitions:
@@ -34,16 +38,6 @@ def defs() -> dg.Definitions:
     Secrets stay references to the environment, because Dagster shows a resource's values.
     """
     settings = load_settings(PipelineSettings)
-    return build_definitions(
-        PipelineSettingsResource(
-            database_url=dg.EnvVar(f"{PREFIX}DATABASE_URL"),
-            encryption_keys=dg.EnvVar(f"{PREFIX}ENCRYPTION_KEYS"),
-            hubspot_url=str(settings.hubspot_url),
-            hubspot_api_version=settings.hubspot_api_version,
-            chunk_rows=settings.chunk_rows,
-            chunk_seconds=settings.chunk_seconds,
-            searches_per_second=settings.searches_per_second,
-            request_timeout_seconds=settings.request_timeout_seconds,
-            retry_seconds=settings.retry_seconds,
-        )
-    )
+    secrets: dict[str, Any] = {name: dg.EnvVar(f"{PREFIX}{name.upper()}") for name in _SECRETS}
+    others = settings.model_dump(mode="json", exclude=set(_SECRETS))
+    return build_definitions(PipelineSettingsResource(**secrets, **others))

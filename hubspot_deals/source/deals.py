@@ -10,7 +10,7 @@ from hubspot_deals.contract import DateRange
 from hubspot_deals.errors import HubSpotProtocolError
 from hubspot_deals.source.client import HubSpotClient
 from hubspot_deals.source.endpoints import Endpoints
-from hubspot_deals.source.pages import Page, deals_of, id_number, missing_ids, next_cursor
+from hubspot_deals.source.pages import Page, deals_of, id_number, missing_ids, walk_list
 from hubspot_deals.source.plan import (
     Checkpoint,
     DealRange,
@@ -115,27 +115,16 @@ class DealReader:
         return DealSearch(self.client, self.endpoints, self.properties)
 
     async def _walk_list(self, after: str | None, *, archived: bool) -> AsyncIterator[Page]:
-        """Follow the list's cursor, which may be anything; only its absence ends the list."""
+        """Read a list of deals; properties that no address can hold are read by POST."""
         wide = len(",".join(self.properties)) > _LONGEST_QUERY
         params = {"limit": str(LIST_PAGE), "archived": "true" if archived else "false"}
         if not wide:
             params["properties"] = ",".join(self.properties)
-        used: set[str] = set()
-        while True:
-            page = await self.client.get(
-                self.endpoints.deals, params | ({"after": after} if after is not None else {})
-            )
+        async for page, following in walk_list(self.client, self.endpoints.deals, params, after):
             deals = deals_of(page)
             if wide:
                 deals = await self._with_properties(deals, archived=archived)
-            after = next_cursor(page)
-            if after in used:
-                msg = f"HubSpot's deal list gave the cursor {after!r} twice; stopped, not looping."
-                raise HubSpotProtocolError(msg)
-            yield deals, after
-            if after is None:
-                return
-            used.add(after)
+            yield deals, following
 
     async def _with_properties(
         self, deals: Sequence[dict[str, Any]], *, archived: bool

@@ -3,10 +3,9 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from hubspot_deals.errors import HubSpotProtocolError
 from hubspot_deals.source.client import HubSpotClient
 from hubspot_deals.source.endpoints import Endpoints
-from hubspot_deals.source.pages import next_cursor, results_of
+from hubspot_deals.source.pages import results_of, walk_list
 
 _PAGE: Final = "100"
 
@@ -18,21 +17,9 @@ async def fetch_owners(client: HubSpotClient, endpoints: Endpoints) -> list[dict
     """
     owners: list[dict[str, Any]] = []
     for archived in ("false", "true"):
-        after: str | None = None
-        used: set[str] = set()
-        while True:
-            params = {"limit": _PAGE, "archived": archived}
-            page = await client.get(
-                endpoints.owners, params | ({"after": after} if after is not None else {})
-            )
+        params = {"limit": _PAGE, "archived": archived}
+        async for page, _ in walk_list(client, endpoints.owners, params):
             owners += results_of(page)
-            after = next_cursor(page)
-            if after is None:
-                break
-            if after in used:
-                msg = f"HubSpot's owner list gave the cursor {after!r} twice; stopped."
-                raise HubSpotProtocolError(msg)
-            used.add(after)
     return list({str(owner["id"]): owner for owner in owners}.values())
 
 

@@ -1,15 +1,39 @@
 """The envelope that HubSpot wraps lists in: the results, and the cursor of the page after them."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
 from hubspot_deals.errors import HubSpotProtocolError
+from hubspot_deals.source.client import HubSpotClient
+from hubspot_deals.source.endpoints import Endpoint
 
 Page = tuple[list[dict[str, Any]], str | None]
 """Deals, and the cursor behind them: None behind the last ones."""
 
 _LONGEST_ID: Final = 19
 """Digits: HubSpot's ids are 64-bit integers, today of up to twelve digits."""
+
+
+async def walk_list(
+    client: HubSpotClient, endpoint: Endpoint, params: Mapping[str, str], after: str | None = None
+) -> AsyncIterator[tuple[dict[str, Any], str | None]]:
+    """Yield the answers of a list with the cursor behind each, None behind the last one.
+
+    The cursor may be anything; only its absence ends the list. Raises HubSpotProtocolError when
+    one comes back, instead of looping.
+    """
+    used: set[str] = set()
+    while True:
+        cursor = {} if after is None else {"after": after}
+        page = await client.get(endpoint, {**params, **cursor})
+        after = next_cursor(page)
+        if after in used:
+            msg = f"HubSpot's list {endpoint.path} gave the cursor {after!r} twice; stopped."
+            raise HubSpotProtocolError(msg)
+        yield page, after
+        if after is None:
+            return
+        used.add(after)
 
 
 def results_of(page: Mapping[str, Any], *, key: str = "id") -> list[dict[str, Any]]:

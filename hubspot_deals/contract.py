@@ -39,6 +39,8 @@ class ScanStatus(StrEnum):
 
     PENDING = "pending"
     RUNNING = "running"
+    PAUSED = "paused"
+    RESUMING = "resuming"
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -46,11 +48,21 @@ class ScanStatus(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How a scan ended. Once recorded, only a committed rerun changes it."""
+    """How a scan ended. Once recorded, only a run started by hand in Dagster changes it."""
 
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+
+class LaunchReason(StrEnum):
+    """Why a run of a scan was launched."""
+
+    START = "start"
+    RESUME = "resume"
+    CRASH = "crash"
+    QUOTA = "quota"
+    RERUN = "rerun"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,25 +70,34 @@ class ScanFacts:
     """The recorded facts that a status is derived from."""
 
     outcome: Outcome | None
+    is_paused: bool
+    """Somebody, or HubSpot's daily limit, wants it to rest."""
+    is_held: bool
+    """A live worker holds the lease of the scan's current epoch."""
+    is_resuming: bool
+    """It is to go on, and no worker has taken it up since."""
     has_started: bool
-    is_lease_held: bool
-    unstarted_run: Outcome | None = None
-    """How the launched run ended, if Dagster was asked; it counts until a worker starts."""
+    will_resume: bool
+    """Whether a sensor resumes it when its worker is gone."""
 
 
 def derive_status(facts: ScanFacts) -> ScanStatus:
     """Return the one status that the facts allow. Total and pure: no clock, no memory.
 
-    The lease is a PostgreSQL session lock of the worker, so it ends with the worker: a scan that
-    has started, has no outcome and is held by nobody has crashed.
+    `crashed` is the word for a scan that needs somebody: one whose worker is gone and that goes on
+    by itself is `resuming`.
     """
     if facts.outcome is not None:
         return ScanStatus(facts.outcome.value)
-    if facts.is_lease_held:
+    if facts.is_paused:
+        return ScanStatus.PAUSED
+    if facts.is_held:
         return ScanStatus.RUNNING
+    if facts.is_resuming:
+        return ScanStatus.RESUMING
     if facts.has_started:
-        return ScanStatus.CRASHED
-    return ScanStatus(facts.unstarted_run.value) if facts.unstarted_run else ScanStatus.PENDING
+        return ScanStatus.RESUMING if facts.will_resume else ScanStatus.CRASHED
+    return ScanStatus.PENDING
 
 
 @dataclass(frozen=True, slots=True)

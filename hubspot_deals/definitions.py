@@ -7,11 +7,7 @@ import dagster as dg
 from hubspot_deals.defs.assets import hubspot_account, scan_assets
 from hubspot_deals.defs.jobs import scan_deals
 from hubspot_deals.defs.resources import PipelineSettingsResource
-from hubspot_deals.defs.sensors import (
-    cancel_scans_that_never_started,
-    fail_scans_that_never_started,
-    launch_accepted_scans,
-)
+from hubspot_deals.defs.sensors import launch_waiting_scans, remove_scans
 from hubspot_deals.settings import PREFIX, PipelineSettings, load_settings
 
 _SECRETS: Final = ("database_url", "encryption_keys")
@@ -22,11 +18,7 @@ def build_definitions(pipeline: PipelineSettingsResource) -> dg.Definitions:
     return dg.Definitions(
         assets=[hubspot_account, scan_assets],
         jobs=[scan_deals],
-        sensors=[
-            launch_accepted_scans,
-            fail_scans_that_never_started,
-            cancel_scans_that_never_started,
-        ],
+        sensors=[launch_waiting_scans, remove_scans],
         resources={"pipeline": pipeline},
     )
 

@@ -3,9 +3,12 @@
     HubSpotDealsError
     ├── TransientError              the same attempt may succeed later
     │   ├── HubSpotUnavailableError
-    │   ├── HubSpotRateLimitError
+    │   ├── HubSpotBusyError
+    │   │   └── HubSpotRateLimitError
     │   ├── LoadFailedError
-    │   └── LeaseLostError
+    │   ├── DatabaseLostError
+    │   ├── LeaseLostError
+    │   └── ScanPausedError
     └── PermanentError              somebody has to change something first
         ├── ConfigurationError
         ├── HubSpotAuthenticationError
@@ -18,6 +21,8 @@
         ├── IdempotencyConflictError
         ├── ScanBusyError
         ├── ScanSupersededError
+        ├── ScanStateError
+        ├── ResultsRemovedError
         └── IncompleteScanError
 
 The text of an error says what was attempted, what came back and what to do. No text carries a
@@ -25,6 +30,7 @@ credential: errors are stored by Dagster and shown to callers.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 
 
 class HubSpotDealsError(Exception):
@@ -56,15 +62,35 @@ class HubSpotUnavailableError(TransientError):
         )
 
 
-class HubSpotRateLimitError(TransientError):
-    """HubSpot refused a request for longer than the time allowed for retries."""
+class HubSpotBusyError(TransientError):
+    """HubSpot asked not to be asked for longer than the time allowed for retries.
 
-    def __init__(self, request: str, policy: str, how_long: str) -> None:
+    `free_at` (UTC) is the moment from which on trying again makes sense, where HubSpot told one.
+    """
+
+    def __init__(self, request: str, answer: str, free_at: datetime | None) -> None:
         self.request = request
-        self.policy = policy
+        self.free_at = free_at
+        when = f"from {free_at:%Y-%m-%d %H:%M:%S} UTC on" if free_at else "later"
         super().__init__(
-            f"HubSpot's {policy} limit refused {request}: {how_long}. Other applications may be "
-            "using this account's budget. Committed rows are kept; run the scan again then."
+            f"HubSpot put {request} off: {answer}. "
+            f"Committed rows are kept. Run the scan again {when}."
+        )
+
+
+class HubSpotRateLimitError(HubSpotBusyError):
+    """HubSpot refused a request because a budget is used up."""
+
+    def __init__(
+        self, request: str, policy: str, free_at: datetime | None = None, *, seconds: float = 0.0
+    ) -> None:
+        self.policy = policy
+        still = f", still after {seconds:.0f} s" if seconds >= 1 else ""
+        super().__init__(
+            request,
+            f"its {policy} limit is used up{still}; "
+            "other applications may be using this account's budget",
+            free_at,
         )
 
 
@@ -123,6 +149,17 @@ class LoadFailedError(TransientError):
         )
 
 
+class DatabaseLostError(TransientError):
+    """PostgreSQL broke off while a scan was worked on."""
+
+    def __init__(self, scan_id: str, reason: str) -> None:
+        self.scan_id = scan_id
+        super().__init__(
+            f"PostgreSQL broke off while scan {scan_id} was worked on: {' '.join(reason.split())}. "
+            "Committed rows are kept; the scan goes on when the database is well."
+        )
+
+
 class LeaseLostError(TransientError):
     """Another run has taken this scan over; this one may write nothing more."""
 
@@ -131,6 +168,17 @@ class LeaseLostError(TransientError):
         self.epoch = epoch
         super().__init__(
             f"Scan {scan_id} is no longer held by this run (epoch {epoch}); it wrote nothing more."
+        )
+
+
+class ScanPausedError(TransientError):
+    """The run has set its scan aside until HubSpot's limit is free again."""
+
+    def __init__(self, scan_id: str, resume_at: datetime) -> None:
+        self.scan_id = scan_id
+        self.resume_at = resume_at
+        super().__init__(
+            f"Scan {scan_id} pauses until {resume_at:%Y-%m-%d %H:%M:%S %Z} and goes on by itself."
         )
 
 
@@ -178,6 +226,26 @@ class ScanSupersededError(PermanentError):
         self.scan_id = scan_id
         super().__init__(
             f"Scan {scan_id} was already taken up by another launch, so this run has nothing to do."
+        )
+
+
+class ScanStateError(PermanentError):
+    """What was asked of a scan is not possible in the state that it is in."""
+
+    def __init__(self, scan_id: str, asked: str, status: str) -> None:
+        self.scan_id = scan_id
+        self.status = status
+        super().__init__(f"Scan '{scan_id}' cannot be {asked}: its status is {status}")
+
+
+class ResultsRemovedError(PermanentError):
+    """The results of a scan were cleaned up."""
+
+    def __init__(self, scan_id: str, removed_at: datetime) -> None:
+        self.scan_id = scan_id
+        super().__init__(
+            f"The results of scan '{scan_id}' were removed on {removed_at:%Y-%m-%d}; "
+            "start a new scan to have them again"
         )
 
 

@@ -9,15 +9,20 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 import psycopg
 import pyarrow as pa
 
 from hubspot_deals.errors import (
+    DatabaseLostError,
     HubSpotDealsError,
+    HubSpotRateLimitError,
     IncompleteScanError,
     LeaseLostError,
+    LoadFailedError,
+    ScanPausedError,
     TransientError,
 )
 from hubspot_deals.settings import PipelineSettings
@@ -44,8 +49,11 @@ from hubspot_deals.tables import (
     USERS,
     Table,
 )
+from hubspot_deals.warehouse import chunks, outcomes
+from hubspot_deals.warehouse.chunks import TableCount
 from hubspot_deals.warehouse.credentials import KeyRing
-from hubspot_deals.warehouse.leases import Lease, TableCount, TableResult, hold_lease
+from hubspot_deals.warehouse.leases import Lease, hold_lease
+from hubspot_deals.warehouse.outcomes import TableResult
 from hubspot_deals.warehouse.pipeline import ScanPipeline
 
 _PREVIEW_ROWS: Final = 5
@@ -100,8 +108,9 @@ def run_scan(
 ) -> ScanReport:
     """Carry one scan out, from its last committed chunk on, and record how it ended.
 
-    Raises HubSpotDealsError. An interrupt leaves the scan without outcome, so that it can go on,
-    unless `is_cancelled` says that it was meant.
+    Raises HubSpotDealsError: LeaseLostError when the scan was paused, cancelled or taken over,
+    ScanPausedError when it waits for HubSpot. An interrupt leaves the scan without outcome, so that
+    it goes on, unless `is_cancelled` says that it was meant.
     """
     options = ConnectionOptions(
         base_url=str(settings.hubspot_url),
@@ -118,36 +127,58 @@ def run_scan(
         HubSpotAccount(
             lease.get_token(KeyRing.parse(settings.encryption_keys)), options
         ) as account,
-        ScanPipeline(settings.database_url, f"scan_{lease.seq}_{lease.epoch}") as pipeline,
+        ScanPipeline(
+            settings.database_url,
+            f"scan_{lease.seq}_{lease.epoch}",
+            session_name=lease.session_name,
+        ) as pipeline,
     ):
+        lease.heartbeat.call_when_lost(account.abort)
+        chunks.delete_uncounted_rows(lease)
         return _ScanRun(settings, lease, account, pipeline, log).carry_out()
 
 
 @contextmanager
 def _recorded_failure(lease: Lease, is_cancelled: Callable[[], bool]) -> Iterator[None]:
-    """Write an error down where the caller of the scan sees it, and let it go on upwards."""
+    """Write down how the run ended, where the caller of the scan sees it.
+
+    A lease that was lost meanwhile is the reason above all others.
+    """
     try:
         yield
     except LeaseLostError:
         raise
-    except IncompleteScanError as error:
-        lease.start_over()
-        lease.fail(str(error))
-        raise
     except Exception as error:
-        message = (
-            str(error)
-            if isinstance(error, HubSpotDealsError)
-            else f"Unexpected {type(error).__name__}; Dagster run {lease.run_id} has its details."
-        )
-        with suppress(psycopg.Error, TransientError):
-            lease.fail(message)
+        with suppress(psycopg.Error, DatabaseLostError):
+            _record(lease, error)
         raise
     except BaseException:  # an interrupt
         if is_cancelled():
             with suppress(psycopg.Error, TransientError):
-                lease.cancel()
+                outcomes.cancel(lease)
         raise
+
+
+def _record(lease: Lease, error: Exception) -> None:
+    """Decide what an error means for the scan: it waits, goes on elsewhere, or has failed."""
+    if isinstance(error, psycopg.OperationalError):
+        error = DatabaseLostError(lease.config.scan_id, str(error))
+    message = (
+        str(error)
+        if isinstance(error, HubSpotDealsError)
+        else f"Unexpected {type(error).__name__}; Dagster run {lease.run_id} has its details."
+    )
+    match error:
+        case HubSpotRateLimitError(free_at=datetime() as free_at):
+            outcomes.pause(lease, free_at, message)
+            raise ScanPausedError(lease.config.scan_id, free_at) from error
+        case LoadFailedError() | DatabaseLostError():
+            outcomes.note_interruption(lease, message)
+        case IncompleteScanError():
+            chunks.start_over(lease)
+            outcomes.fail(lease, message)
+        case _:
+            outcomes.fail(lease, message)
 
 
 class _ScanRun:
@@ -198,7 +229,7 @@ class _ScanRun:
 
     def _load_deals(self, selection: PropertySelection) -> set[str]:
         """Load what is missing of the deals, chunk by chunk; return the owner ids on them all."""
-        _, committed, stored = self._lease.last_checkpoint(DEALS.name)
+        _, committed, stored = chunks.last_checkpoint(self._lease, DEALS.name)
         expected = self._expected_deals()
         self._lease.report_progress(deals=committed, expected=expected)
         cutter = ChunkCutter(
@@ -208,14 +239,13 @@ class _ScanRun:
             build_plan(self._filters),
             selection.fetched,
             start=Checkpoint.from_json(stored),
-            earlier=self._lease.committed_deals(),
+            earlier=chunks.committed_deals(self._lease),
         ) as stream:
             for chunk in cutter.cut(stream.pages):
                 unfit = dict(+cutter.unfit)
                 self._load({DEALS: chunk.batches}, checkpoint=chunk.checkpoint, unfit=unfit)
                 cutter.unfit.clear()
                 committed += chunk.rows
-                self._lease.report_progress(deals=committed, expected=expected)
                 self._preview(chunk)
                 self._log.info("%s deals committed (of %s)", f"{committed:,}", expected)
         return stream.reader.owner_ids
@@ -234,9 +264,9 @@ class _ScanRun:
 
     def _complete(self, selection: PropertySelection) -> None:
         """Count what is stored and serve it, or say what is wrong with it."""
-        self._report.counts = self._lease.count_tables(list(TABLES))
+        self._report.counts = chunks.count_tables(self._lease, list(TABLES))
         self._report.portal_id = self._account.portal_id
-        self._sum_up(self._lease.chunk_facts())
+        self._sum_up(chunks.chunk_facts(self._lease))
         counts = self._account.counts
         self._report.requests, self._report.retries = counts.requests, counts.retries
         self._report.throttled_seconds = self._account.throttled_seconds
@@ -247,7 +277,8 @@ class _ScanRun:
             DEALS.name: ("id", *(name for name in selection.shown if name != "id"))
             + (("archived", "archivedAt") if self._filters.include_archived else ())
         }
-        self._lease.complete(
+        outcomes.complete(
+            self._lease,
             [
                 TableResult(
                     table_name=count.table_name,
@@ -270,7 +301,7 @@ class _ScanRun:
         self._report.unfit_values, self._report.notes = dict(unfit), list(notes)
 
     def _is_loaded(self, table: Table) -> bool:
-        return self._lease.last_checkpoint(table.name)[0] > 0
+        return chunks.last_checkpoint(self._lease, table.name)[0] > 0
 
     def _load(
         self,
@@ -284,7 +315,7 @@ class _ScanRun:
             table.name: sum(batch.num_rows for batch in batches)
             for table, batches in tables.items()
         }
-        first_rows = {name: self._lease.last_checkpoint(name)[1] + 1 for name in rows}
+        first_rows = {name: chunks.last_checkpoint(self._lease, name)[1] + 1 for name in rows}
         load_id = ""
         if any(rows.values()):
             load_id = self._pipeline.load(
@@ -292,7 +323,8 @@ class _ScanRun:
                 scan_id=self._lease.config.scan_id,
                 first_rows=first_rows,
             )
-        self._lease.commit_chunk(
+        chunks.commit_chunk(
+            self._lease,
             rows,
             load_id,
             checkpoint=checkpoint.to_json() if checkpoint else None,

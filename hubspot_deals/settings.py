@@ -34,7 +34,7 @@ class PipelineSettings(BaseSettings):
         description="HubSpot API version: a date version such as `2026-03`, or `v3`.",
     )
     chunk_rows: int = Field(
-        default=10_000, ge=100, le=10_000, description="Most deals in one committed chunk."
+        default=5_000, ge=100, le=10_000, description="Most deals in one committed chunk."
     )
     chunk_seconds: float = Field(
         default=2.0, gt=0, le=10, description="Longest time one chunk is read for, in seconds."
@@ -56,6 +56,12 @@ class PipelineSettings(BaseSettings):
         gt=0,
         le=86_400,
         description="Longest time one HubSpot request is retried, in seconds.",
+    )
+    retention_days: int = Field(
+        default=0,
+        ge=0,
+        le=36_500,
+        description="Days after which the results of ended scans are removed; 0 keeps them.",
     )
 
 

@@ -13,7 +13,12 @@ from hubspot_deals.defs.checks import build_check_specs, check_results
 from hubspot_deals.defs.failures import build_failure
 from hubspot_deals.defs.partitions import scans_partitions
 from hubspot_deals.defs.resources import PipelineSettingsResource
-from hubspot_deals.errors import HubSpotDealsError
+from hubspot_deals.errors import (
+    HubSpotDealsError,
+    LeaseLostError,
+    ScanPausedError,
+    ScanSupersededError,
+)
 from hubspot_deals.scan import Launch, ScanReport, run_scan
 from hubspot_deals.source import hubspot_deals_source
 from hubspot_deals.source.account import HubSpotAccount
@@ -93,6 +98,11 @@ def scan_assets(
             log=context.log,
             is_cancelled=lambda: _is_being_terminated(context),
         )
+    except (LeaseLostError, ScanPausedError, ScanSupersededError) as error:
+        # Nothing failed: the scan was set aside, ended or taken over.
+        context.log.info(str(error))
+        context.instance.report_run_canceling(context.run)
+        raise dg.DagsterExecutionInterruptedError from error
     except HubSpotDealsError as error:
         raise build_failure(error) from error
     for count in report.counts:

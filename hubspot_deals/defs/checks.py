@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import dagster as dg
 
 from hubspot_deals.tables import DEALS, TABLES
-from hubspot_deals.warehouse.leases import TableCount
+from hubspot_deals.warehouse.chunks import TableCount
 
 COMPLETE_CHECK = "stored_is_what_was_read"
 FITTING_CHECK = "values_fit_their_types"

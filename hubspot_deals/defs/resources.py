@@ -6,7 +6,7 @@ from hubspot_deals.settings import PipelineSettings
 
 
 class PipelineSettingsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The pipeline's settings: database, key ring, HubSpot and the size of a chunk."""
+    """The pipeline's settings: database, key ring, HubSpot, the size of a chunk, retention."""
 
     database_url: str
     encryption_keys: str
@@ -17,6 +17,7 @@ class PipelineSettingsResource(dg.ConfigurableResource):  # type: ignore[type-ar
     searches_per_second: float
     request_timeout_seconds: float
     retry_seconds: float
+    retention_days: int
 
     def resolve(self) -> PipelineSettings:
         """Return the settings with their secrets, for use inside a run or a sensor tick."""

@@ -1,20 +1,59 @@
-"""Safety nets around a scan's run: launch what nobody launched, note what ended unrecorded."""
+"""Safety nets around a scan's run: launch what waits, go on with what was interrupted, clean up."""
+
+import time
+from datetime import UTC, datetime
+from enum import Enum, auto
+from typing import Final
 
 import dagster as dg
+from pydantic import SecretStr
 
 from hubspot_deals.contract import (
+    JOB_NAME,
     LAUNCH_EPOCH_TAG,
     ORGANIZATION_TAG,
     SCAN_ID_TAG,
+    SCANS_PARTITIONS,
     Outcome,
 )
 from hubspot_deals.defs.jobs import scan_deals
 from hubspot_deals.defs.partitions import scans_partitions
 from hubspot_deals.defs.resources import PipelineSettingsResource
-from hubspot_deals.warehouse.launches import claim_scans_to_launch, end_unstarted_scan
+from hubspot_deals.warehouse import launches, removal
+from hubspot_deals.warehouse.launches import WaitingScan
+from hubspot_deals.warehouse.removal import RemovedScan
 
-_PARTITION_TAG = "dagster/partition"
-_LAUNCHES_A_TICK = 50
+_SCANS_A_TICK: Final = 50
+_START_SECONDS: Final = 120
+"""Longest time from a run's creation, out of the queue, to its worker's first word."""
+_REMOVAL_SECONDS: Final = 20
+"""A tick of a sensor that takes over a minute is cut off."""
+
+
+class NextStep(Enum):
+    """What a scan needs that no worker has taken up."""
+
+    LAUNCH = auto()
+    WAIT = auto()
+    LAUNCH_ANEW = auto()
+    CANCEL = auto()
+
+
+def decide_next_step(status: dg.DagsterRunStatus | None, seconds_since_change: float) -> NextStep:
+    """Decide from Dagster's word on the run that was launched for the scan's epoch; None: none."""
+    match status:
+        case None:
+            return NextStep.LAUNCH
+        case dg.DagsterRunStatus.QUEUED | dg.DagsterRunStatus.CANCELING:
+            return NextStep.WAIT
+        case dg.DagsterRunStatus.CANCELED:
+            return NextStep.CANCEL
+        case dg.DagsterRunStatus.FAILURE | dg.DagsterRunStatus.SUCCESS:
+            return NextStep.LAUNCH_ANEW
+        case _:
+            # Dagster's own launcher never notices that a worker died with its code server.
+            is_lost = seconds_since_change > _START_SECONDS
+            return NextStep.LAUNCH_ANEW if is_lost else NextStep.WAIT
 
 
 @dg.sensor(
@@ -22,67 +61,115 @@ _LAUNCHES_A_TICK = 50
     minimum_interval_seconds=5,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
-def launch_accepted_scans(
+def launch_waiting_scans(
     context: dg.SensorEvaluationContext, pipeline: PipelineSettingsResource
 ) -> dg.SensorResult | dg.SkipReason:
-    """Launch scans that were accepted while Dagster could not be asked, oldest first."""
-    scans = claim_scans_to_launch(pipeline.resolve().database_url, limit=_LAUNCHES_A_TICK)
-    if not scans:
+    """Launch scans that were accepted while Dagster could not be asked, oldest first.
+
+    Scans whose worker died go on after their last committed chunk, and so do scans that HubSpot's
+    daily limit has set aside.
+    """
+    database_url = pipeline.resolve().database_url
+    for scan_id in launches.resume_due_scans(database_url):
+        context.log.info("scan %s goes on", scan_id)
+    claimed = launches.claim_waiting_scans(database_url, limit=_SCANS_A_TICK)
+    due: list[WaitingScan] = []
+    for scan in claimed:
+        match _look_at_run(context.instance, scan):
+            case NextStep.LAUNCH, _:
+                due.append(scan)
+            case NextStep.LAUNCH_ANEW, run_id:
+                message = (
+                    f"Dagster run {run_id} ended before it could take the scan up; "
+                    "its log in the Dagster UI says why."
+                )
+                context.log.warning("scan %s: %s", scan.scan_id, message)
+                launches.launch_anew(database_url, scan, message)
+            case NextStep.CANCEL, run_id:
+                message = f"Dagster run {run_id} was cancelled before it started."
+                launches.end_waiting_scan(database_url, scan, Outcome.CANCELLED, message)
+            case _:
+                context.log.debug("scan %s waits for its run", scan.scan_id)
+    if not due:
         return dg.SkipReason("Every accepted scan has a run.")
-    context.log.info("launching %s scans that have no run", len(scans))
+    context.log.info("launching %s scans", len(due))
     return dg.SensorResult(
-        run_requests=[
-            dg.RunRequest(
-                run_key=f"{scan.scan_id}/{scan.epoch}",
-                partition_key=scan.scan_id,
-                tags={
-                    SCAN_ID_TAG: scan.scan_id,
-                    ORGANIZATION_TAG: scan.organization_id,
-                    LAUNCH_EPOCH_TAG: str(scan.epoch),
-                },
-            )
-            for scan in scans
-        ],
+        run_requests=[_build_request(scan) for scan in due],
         dynamic_partitions_requests=[
-            scans_partitions.build_add_request([scan.scan_id for scan in scans])
+            scans_partitions.build_add_request([scan.scan_id for scan in due])
         ],
     )
 
 
-@dg.run_failure_sensor(
-    monitored_jobs=[scan_deals],
-    minimum_interval_seconds=10,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-)
-def fail_scans_that_never_started(
-    context: dg.RunFailureSensorContext, pipeline: PipelineSettingsResource
-) -> None:
-    """Note the failure of a run that ended before it could take its scan up."""
-    _end_unstarted(context, pipeline, Outcome.FAILED, "failed before it could start the scan")
+def _look_at_run(instance: dg.DagsterInstance, scan: WaitingScan) -> tuple[NextStep, str]:
+    wanted = dg.RunsFilter(
+        tags={SCAN_ID_TAG: scan.scan_id, LAUNCH_EPOCH_TAG: str(scan.epoch)},
+        # An earlier scan of the same id may have been removed a moment ago.
+        created_after=_as_dagster_keeps_it(scan.created_at),
+    )
+    records = instance.get_run_records(wanted, limit=1)
+    if not records:
+        return decide_next_step(None, 0), ""
+    (record,) = records
+    age = datetime.now(UTC) - record.update_timestamp.replace(tzinfo=UTC)
+    return decide_next_step(record.dagster_run.status, age.total_seconds()), (
+        record.dagster_run.run_id
+    )
 
 
-@dg.run_status_sensor(
-    run_status=dg.DagsterRunStatus.CANCELED,
-    monitored_jobs=[scan_deals],
-    minimum_interval_seconds=10,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-)
-def cancel_scans_that_never_started(
-    context: dg.RunStatusSensorContext, pipeline: PipelineSettingsResource
-) -> None:
-    """Note that a run was cancelled while it was still queued."""
-    _end_unstarted(context, pipeline, Outcome.CANCELLED, "was cancelled before it started")
+def _as_dagster_keeps_it(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(tzinfo=None)
 
 
-def _end_unstarted(
-    context: dg.RunStatusSensorContext,
-    pipeline: PipelineSettingsResource,
-    outcome: Outcome,
-    what_happened: str,
-) -> None:
-    run = context.dagster_run
-    scan_id = run.tags.get(_PARTITION_TAG)
-    if scan_id is not None:
-        message = f"Dagster run {run.run_id} {what_happened}; its log in the Dagster UI says why."
-        database_url = pipeline.resolve().database_url
-        end_unstarted_scan(database_url, scan_id, run.run_id, outcome, message)
+def _build_request(scan: WaitingScan) -> dg.RunRequest:
+    return dg.RunRequest(
+        run_key=f"{scan.scan_id}/{scan.seq}/{scan.epoch}",
+        partition_key=scan.scan_id,
+        tags={
+            SCAN_ID_TAG: scan.scan_id,
+            ORGANIZATION_TAG: scan.organization_id,
+            LAUNCH_EPOCH_TAG: str(scan.epoch),
+        },
+    )
+
+
+@dg.sensor(minimum_interval_seconds=10, default_status=dg.DefaultSensorStatus.RUNNING)
+def remove_scans(
+    context: dg.SensorEvaluationContext, pipeline: PipelineSettingsResource
+) -> dg.SkipReason:
+    """Delete what is left of removed scans: rows, Dagster's runs with their logs, partition keys.
+
+    With HUBSPOT_DEALS_RETENTION_DAYS it also removes the results of scans that ended so long ago.
+    """
+    settings = pipeline.resolve()
+    give_up_at = time.monotonic() + _REMOVAL_SECONDS
+    if settings.retention_days:
+        removal.mark_expired_results(settings.database_url, days_old=settings.retention_days)
+    for removed in removal.find_removed_scans(settings.database_url, limit=_SCANS_A_TICK):
+        if time.monotonic() < give_up_at and _forget(
+            context.instance, settings.database_url, removed
+        ):
+            removal.forget_removed_scan(settings.database_url, removed)
+    for seq in removal.claim_unfinished_removals(settings.database_url):
+        seconds = give_up_at - time.monotonic()
+        if seconds > 0:
+            removal.remove_marked_rows(settings.database_url, seq, seconds=seconds)
+    return dg.SkipReason("Removing scans needs no run.")
+
+
+def _forget(instance: dg.DagsterInstance, database_url: SecretStr, removed: RemovedScan) -> bool:
+    """Delete what Dagster has under a scan's id; False while a run of it has not ended."""
+    wanted = dg.RunsFilter(
+        job_name=JOB_NAME,
+        tags={"dagster/partition": removed.scan_id},
+        created_before=_as_dagster_keeps_it(removed.removed_at),
+    )
+    runs = [record.dagster_run for record in instance.get_run_records(wanted)]
+    for run in runs:
+        if run.is_finished:
+            instance.delete_run(run.run_id)
+            instance.compute_log_manager.delete_logs(prefix=[run.run_id])
+    with removal.locked_id(database_url, removed.scan_id) as is_taken:
+        if not is_taken:
+            instance.delete_dynamic_partition(SCANS_PARTITIONS, removed.scan_id)
+    return all(run.is_finished for run in runs)

@@ -1,30 +1,75 @@
-"""Scans that wait for a run, as the sensors of the pipeline see them."""
+"""Scans that wait for a run, and scans whose run is gone, as the sensor sees them."""
 
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
 
+import psycopg
 from psycopg.rows import class_row
 from pydantic import SecretStr
 
-from hubspot_deals.contract import Outcome
+from hubspot_deals.contract import LaunchReason, Outcome
 from hubspot_deals.warehouse.connections import open_connection
-from hubspot_deals.warehouse.scans import LAUNCH_CLAIM_SECONDS
+from hubspot_deals.warehouse.states import (
+    IS_UNFINISHED,
+    IS_VISIBLE,
+    LOOK_AGAIN_SECONDS,
+    LOST_ITS_WORKER,
+    WILL_RESUME,
+)
+
+_FIRST_PAUSE: Final = "interval '5 seconds'"
+"""Before the second resumption in a row; it doubles from then on."""
+
+_GOES_ON: Final = """
+    requested = 'run', epoch = epoch + 1, run_id = NULL, resume_at = NULL,
+    resuming_since = CASE WHEN started_at IS NOT NULL THEN now() END, launch_claimed_until = NULL
+"""
+_IS_WAITING: Final = f"""
+    {IS_VISIBLE} AND {IS_UNFINISHED} AND s.requested = 'run'
+    AND s.worker_epoch IS DISTINCT FROM s.epoch
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class WaitingScan:
-    """An accepted scan without a run."""
+    """A scan that no worker has taken up since it was accepted or was to go on."""
 
     seq: int
     scan_id: str
     organization_id: str
     epoch: int
+    created_at: datetime
 
 
-def claim_scans_to_launch(database_url: SecretStr, *, limit: int) -> list[WaitingScan]:
+def resume_due_scans(database_url: SecretStr) -> list[str]:
+    """Let scans go on whose worker is gone or whose pause is over; return their ids.
+
+    Those that crash again and again without progress go on after growing pauses, and only as
+    often as their limit says.
+    """
+    with open_connection(database_url) as connection:
+        crashed = connection.execute(
+            f"UPDATE hubspot_deals.scans s SET {_GOES_ON}, auto_resumes = auto_resumes + 1,"
+            f" launch_reason = '{LaunchReason.CRASH}'"
+            f" WHERE {IS_VISIBLE} AND {LOST_ITS_WORKER} AND {WILL_RESUME} AND s.heartbeat_at"
+            f" < now() - {_FIRST_PAUSE} * (2 ^ least(s.auto_resumes, 10) - 1)"
+            " RETURNING s.seq, s.scan_id"
+        ).fetchall()
+        rested = connection.execute(
+            f"UPDATE hubspot_deals.scans s SET {_GOES_ON},"
+            f" launch_reason = '{LaunchReason.QUOTA}', error_message = NULL"
+            f" WHERE {IS_VISIBLE} AND {IS_UNFINISHED} AND s.requested = 'pause'"
+            " AND s.resume_at <= now() RETURNING s.seq, s.scan_id"
+        ).fetchall()
+    return [scan_id for _, scan_id in sorted(crashed + rested)]
+
+
+def claim_waiting_scans(database_url: SecretStr, *, limit: int) -> list[WaitingScan]:
     """Claim scans that nobody is launching, in the order in which they were accepted.
 
-    The claim lasts until the run has surely been created; a launcher that dies in between only
-    delays its scans by that much.
+    They may have a run already that waits in Dagster's queue, or that is dead. A claimer that dies
+    only delays its scans by the length of the claim.
     """
     with (
         open_connection(database_url) as connection,
@@ -33,28 +78,51 @@ def claim_scans_to_launch(database_url: SecretStr, *, limit: int) -> list[Waitin
         cursor.execute(
             f"""
             UPDATE hubspot_deals.scans
-            SET launch_claimed_until = now() + interval '{LAUNCH_CLAIM_SECONDS} seconds'
+            SET launch_claimed_until = now() + interval '{LOOK_AGAIN_SECONDS} seconds'
             WHERE seq IN (
-                SELECT seq FROM hubspot_deals.scans
-                WHERE run_id IS NULL AND started_at IS NULL AND outcome IS NULL
-                AND (launch_claimed_until IS NULL OR launch_claimed_until < now())
-                ORDER BY seq LIMIT %s FOR UPDATE SKIP LOCKED
+                SELECT s.seq FROM hubspot_deals.scans s WHERE {_IS_WAITING}
+                AND (s.launch_claimed_until IS NULL OR s.launch_claimed_until < now())
+                ORDER BY s.seq LIMIT %s FOR UPDATE SKIP LOCKED
             )
-            RETURNING seq, scan_id, organization_id, epoch
+            RETURNING seq, scan_id, organization_id, epoch, created_at
             """,
             (limit,),
         )
         return sorted(cursor.fetchall(), key=lambda scan: scan.seq)
 
 
-def end_unstarted_scan(
-    database_url: SecretStr, scan_id: str, run_id: str, outcome: Outcome, message: str
-) -> None:
-    """Record the end of a scan that no worker has ever taken up, if this was its run."""
+def launch_anew(database_url: SecretStr, scan: WaitingScan, message: str) -> bool:
+    """Give up on the run that a waiting scan had; False when it has ended or moved on.
+
+    It counts as a crash: a scan whose runs die before they begin, as often as its limit says, has
+    failed with this message.
+    """
     with open_connection(database_url) as connection:
-        connection.execute(
-            "UPDATE hubspot_deals.scans SET outcome = %s, ended_at = now(), error_message = %s"
-            " WHERE scan_id = %s AND started_at IS NULL AND outcome IS NULL"
-            " AND (run_id IS NULL OR run_id = %s)",
-            (outcome, message, scan_id, run_id),
+        changed = connection.execute(
+            f"UPDATE hubspot_deals.scans s SET {_GOES_ON},"
+            " auto_resumes = auto_resumes + 1"
+            f" WHERE s.seq = %s AND s.epoch = %s AND {_IS_WAITING} AND {WILL_RESUME}",
+            (scan.seq, scan.epoch),
         )
+        if changed.rowcount == 0:
+            _end(connection, scan, Outcome.FAILED, message)
+        return changed.rowcount > 0
+
+
+def end_waiting_scan(
+    database_url: SecretStr, scan: WaitingScan, outcome: Outcome, message: str
+) -> None:
+    """Record the end of a scan whose run was ended before a worker took it up."""
+    with open_connection(database_url) as connection:
+        _end(connection, scan, outcome, message)
+
+
+def _end(
+    connection: psycopg.Connection[Any], scan: WaitingScan, outcome: Outcome, message: str
+) -> None:
+    connection.execute(
+        "UPDATE hubspot_deals.scans s SET outcome = %s, ended_at = now(), error_message = %s,"
+        f" resuming_since = NULL, epoch = epoch + 1 WHERE s.seq = %s AND s.epoch = %s"
+        f" AND {_IS_WAITING}",
+        (outcome, message, scan.seq, scan.epoch),
+    )

@@ -48,7 +48,8 @@ def migrate(database_url: SecretStr) -> list[str]:
 def _migrate(connection: psycopg.Connection[Any], database_url: SecretStr) -> list[str]:
     for schema in _SCHEMAS:
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
-    with ScanPipeline(database_url, "hubspot_deals_migrate") as pipeline:
+    name = "hubspot_deals_migrate"
+    with ScanPipeline(database_url, name, session_name=name) as pipeline:
         pipeline.create_tables()
     connection.execute(
         "CREATE TABLE IF NOT EXISTS hubspot_deals.migrations ("

@@ -16,6 +16,7 @@ import pyarrow as pa
 from dlt.common.schema import Schema
 from dlt.destinations.impl.postgres.configuration import PostgresCredentials
 from dlt.extract import DltResource
+from dlt.load.exceptions import LoadClientJobRetry
 from dlt.pipeline.exceptions import PipelineStepFailed
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
@@ -41,13 +42,14 @@ _NOT_FOR_DLT: Final = {"host", "hostaddr", "port", "user", "password", "dbname",
 class ScanPipeline:
     """Loads the rows of one scan. Two pipelines never share a working folder or a dlt state."""
 
-    def __init__(self, database_url: SecretStr, name: str) -> None:
+    def __init__(self, database_url: SecretStr, name: str, *, session_name: str) -> None:
+        """`session_name` is the PostgreSQL application name, by which past epochs are refused."""
         _configure_dlt()
         self._folder = Path(tempfile.mkdtemp(prefix="hubspot-deals-"))
         self._pipeline = dlt.pipeline(
             pipeline_name=name,
             pipelines_dir=str(self._folder),
-            destination=dlt.destinations.postgres(_credentials(database_url)),
+            destination=dlt.destinations.postgres(_credentials(database_url, session_name)),
             dataset_name=DATASET_NAME,
         )
 
@@ -90,7 +92,11 @@ class ScanPipeline:
                 resources, schema=build_schema(), loader_file_format="csv", **options
             )
         except PipelineStepFailed as error:
-            raise LoadFailedError(error.step, str(error.exception)) from error
+            cause = error.exception
+            if isinstance(cause, LoadClientJobRetry):
+                # What PostgreSQL said, rather than a traceback as text.
+                cause = cause.client_exception
+            raise LoadFailedError(error.step, str(cause)) from error
         return load_info.loads_ids[0]
 
 
@@ -150,11 +156,13 @@ def _configure_dlt() -> None:
     # Measured: gzip of the intermediate CSV costs 4 of 6.4 CPU seconds per 100,000 deals.
     dlt.config["normalize.data_writer.disable_compression"] = True
     dlt.config["load.workers"] = 2
+    # A COPY that is repeated may store its rows twice: the scan goes on from its last chunk instead.
+    dlt.config["load.raise_on_max_retries"] = 1
     # Dagster's own handler must see a termination, also while a package is loaded.
     dlt.config["runtime.intercept_signals"] = False
 
 
-def _credentials(database_url: SecretStr) -> PostgresCredentials:
+def _credentials(database_url: SecretStr, session_name: str) -> PostgresCredentials:
     """Translate a libpq URL for dlt, which wants a password where libpq has more ways.
 
     Connecting once lets libpq find the password (URL, passfile, environment) and shows at the
@@ -169,6 +177,6 @@ def _credentials(database_url: SecretStr) -> PostgresCredentials:
         credentials.password = info.password or "none"
     said = conninfo_to_dict(database_url.get_secret_value())
     extra = {key: str(value) for key, value in said.items() if key not in _NOT_FOR_DLT}
-    credentials.query = extra
+    credentials.query = extra | {"application_name": session_name}
     credentials.resolve()
     return credentials

@@ -14,30 +14,28 @@ from psycopg.types.json import Jsonb
 from hubspot_deals.contract import Outcome, ScanConfig, ScanFacts, ScanStatus, derive_status
 from hubspot_deals.errors import IdempotencyConflictError, ScanExistsError, ScanNotFoundError
 from hubspot_deals.warehouse.credentials import SealedToken
+from hubspot_deals.warehouse.states import (
+    IS_HELD,
+    IS_VISIBLE,
+    LAUNCH_CLAIM_SECONDS,
+    LOCK_ID,
+    LOOK_AGAIN_SECONDS,
+    WILL_RESUME,
+)
 
-LEASE_LOCK_CLASS: Final = 4_861
-"""First key of every lease's advisory lock; the second is the scan's `seq`."""
-
-LAUNCH_CLAIM_SECONDS: Final = 60
-"""How long a launcher has a scan to itself before the sensor takes over."""
-
-_COLUMNS = """
+_COLUMNS: Final = f"""
     s.seq, s.scan_id, s.organization_id, s.config, s.created_at, s.run_id, s.epoch,
-    s.started_at, s.heartbeat_at, s.records_expected, s.generation, s.outcome, s.ended_at,
-    s.error_message, s.records_extracted, s.metadata, l.objid IS NOT NULL AS is_lease_held
-"""
-# Advisory locks of two integers show up with objsubid 2; `database` keeps a neighbour's out.
-_FROM = f"""
-    FROM hubspot_deals.scans s
-    LEFT JOIN pg_locks l ON l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
-        AND l.classid = {LEASE_LOCK_CLASS} AND l.objid = s.seq::oid
-        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    s.started_at, s.heartbeat_at, s.progress_at, s.records_expected, s.generation, s.outcome,
+    s.ended_at, s.error_message, s.records_extracted, s.metadata, s.attempts, s.resume_at,
+    s.results_removed_at, s.requested = 'pause' AS is_paused,
+    s.resuming_since IS NOT NULL AS is_resuming, {IS_HELD} AS is_held,
+    {WILL_RESUME} AS will_resume
 """
 
 
 @dataclass(frozen=True, slots=True)
 class ScanRecord:
-    """One scan row, with whether a worker holds its lease right now."""
+    """One scan row, with whether a live worker holds it right now."""
 
     seq: int
     scan_id: str
@@ -48,6 +46,7 @@ class ScanRecord:
     epoch: int
     started_at: datetime | None
     heartbeat_at: datetime | None
+    progress_at: datetime | None
     records_expected: int | None
     generation: int
     outcome: str | None
@@ -55,7 +54,13 @@ class ScanRecord:
     error_message: str | None
     records_extracted: int
     metadata: dict[str, Any]
-    is_lease_held: bool
+    attempts: list[dict[str, str]]
+    resume_at: datetime | None
+    results_removed_at: datetime | None
+    is_paused: bool
+    is_resuming: bool
+    is_held: bool
+    will_resume: bool
 
     @property
     def status(self) -> ScanStatus:
@@ -63,10 +68,19 @@ class ScanRecord:
         return derive_status(
             ScanFacts(
                 outcome=Outcome(self.outcome) if self.outcome else None,
+                is_paused=self.is_paused,
+                is_held=self.is_held,
+                is_resuming=self.is_resuming,
                 has_started=self.started_at is not None,
-                is_lease_held=self.is_lease_held,
+                will_resume=self.will_resume,
             )
         )
+
+    @property
+    def seems_lost(self) -> bool:
+        """Whether the worker is gone, or was caught between its last write and its end."""
+        is_at_rest = self.outcome or self.is_paused or self.is_held or self.is_resuming
+        return self.started_at is not None and not is_at_rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +93,14 @@ class ScanStatistics:
     records_extracted: int
 
 
-async def create_scan(
+async def create_scan(  # noqa: PLR0913 - one parameter per fact of a start
     connection: AsyncConnection[Any],
     config: ScanConfig,
     token: SealedToken,
     *,
     request_hash: str,
     idempotency_key: str | None = None,
+    auto_resume_limit: int = 5,
 ) -> bool:
     """Accept a scan and its credential in one transaction, with the launch claimed by the caller.
 
@@ -93,12 +108,13 @@ async def create_scan(
     Raises ScanExistsError, or IdempotencyConflictError when the key came with another request.
     """
     async with connection.transaction():
+        await connection.execute(LOCK_ID.format(kind="xact_lock"), (config.scan_id,))
         inserted = await connection.execute(
             f"""
             INSERT INTO hubspot_deals.scans
                 (scan_id, organization_id, config, request_hash, idempotency_key,
-                 launch_claimed_until)
-            VALUES (%s, %s, %s, %s, %s, now() + interval '{LAUNCH_CLAIM_SECONDS} seconds')
+                 auto_resume_limit, launch_claimed_until)
+            VALUES (%s, %s, %s, %s, %s, %s, now() + interval '{LAUNCH_CLAIM_SECONDS} seconds')
             ON CONFLICT DO NOTHING
             """,
             (
@@ -107,6 +123,7 @@ async def create_scan(
                 Jsonb(config.to_json()),
                 request_hash,
                 idempotency_key,
+                auto_resume_limit,
             ),
         )
         if inserted.rowcount == 0:
@@ -141,7 +158,8 @@ async def _raise_unless_replayed(
 
 async def get_scan(connection: AsyncConnection[Any], scan_id: str) -> ScanRecord:
     """Return one scan; raises ScanNotFoundError."""
-    records = await _select_scans(connection, "WHERE s.scan_id = %(scan)s", {"scan": scan_id})
+    wanted = f"WHERE s.scan_id = %(scan)s AND {IS_VISIBLE}"
+    records = await _select_scans(connection, wanted, {"scan": scan_id})
     if not records:
         raise ScanNotFoundError(scan_id)
     return records[0]
@@ -151,7 +169,10 @@ async def page_of_scans(
     connection: AsyncConnection[Any], organization_id: str | None, *, limit: int, offset: int
 ) -> tuple[list[ScanRecord], int]:
     """Return one page of scans, newest first, and the number of all that match."""
-    wanted = "WHERE (%(organization)s::text IS NULL OR s.organization_id = %(organization)s)"
+    wanted = (
+        "WHERE (%(organization)s::text IS NULL OR s.organization_id = %(organization)s)"
+        f" AND {IS_VISIBLE}"
+    )
     values = {"organization": organization_id, "limit": limit, "offset": offset}
     page = f"{wanted} ORDER BY s.seq DESC LIMIT %(limit)s OFFSET %(offset)s"
     records = await _select_scans(connection, page, values)
@@ -170,18 +191,22 @@ async def _select_scans(
     """
     cursor = connection.cursor(row_factory=class_row(ScanRecord))
     for _ in range(2):
-        await cursor.execute(f"SELECT {_COLUMNS} {_FROM} {clauses}", values)
+        await cursor.execute(f"SELECT {_COLUMNS} FROM hubspot_deals.scans s {clauses}", values)
         records = await cursor.fetchall()
-        if all(record.status is not ScanStatus.CRASHED for record in records):
+        if not any(record.seems_lost for record in records):
             break
     return records
 
 
-async def record_launch(connection: AsyncConnection[Any], scan_id: str, run_id: str) -> None:
-    """Note the run that was launched, unless a worker has noted its own by now."""
+async def record_launch(
+    connection: AsyncConnection[Any], scan_id: str, run_id: str, epoch: int
+) -> None:
+    """Note the run that was launched for an epoch, unless the scan has moved on by now."""
     await connection.execute(
-        "UPDATE hubspot_deals.scans SET run_id = %s WHERE scan_id = %s AND run_id IS NULL",
-        (run_id, scan_id),
+        "UPDATE hubspot_deals.scans SET run_id = %s,"
+        f" launch_claimed_until = now() + interval '{LOOK_AGAIN_SECONDS} seconds'"
+        " WHERE scan_id = %s AND epoch = %s AND run_id IS NULL",
+        (run_id, scan_id, epoch),
     )
 
 
@@ -199,21 +224,24 @@ async def get_statistics(
     cursor = connection.cursor(row_factory=dict_row)
     await cursor.execute(
         f"""
-        SELECT s.outcome, s.started_at IS NOT NULL AS has_started,
-            l.objid IS NOT NULL AS is_lease_held, count(*) AS scans,
+        SELECT s.outcome, s.requested = 'pause' AS is_paused,
+            s.outcome IS NULL AND {IS_HELD} AS is_held,
+            s.resuming_since IS NOT NULL AS is_resuming, s.started_at IS NOT NULL AS has_started,
+            {WILL_RESUME} AS will_resume, count(*) AS scans,
             count(*) FILTER (WHERE s.created_at > now() - interval '7 days') AS recent,
             coalesce(sum(s.records_extracted), 0)::bigint AS records
-        {_FROM}
+        FROM hubspot_deals.scans s
         WHERE (%(organization)s::text IS NULL OR s.organization_id = %(organization)s)
-        GROUP BY 1, 2, 3
+        AND {IS_VISIBLE} GROUP BY 1, 2, 3, 4, 5, 6
         """,
         {"organization": organization_id},
     )
     groups = await cursor.fetchall()
     by_status: dict[str, int] = {}
     for group in groups:
+        facts = {name: group[name] for name in ScanFacts.__dataclass_fields__}
         outcome = Outcome(group["outcome"]) if group["outcome"] else None
-        status = derive_status(ScanFacts(outcome, group["has_started"], group["is_lease_held"]))
+        status = derive_status(ScanFacts(**facts | {"outcome": outcome}))
         by_status[status] = by_status.get(status, 0) + group["scans"]
     return ScanStatistics(
         total=sum(group["scans"] for group in groups),

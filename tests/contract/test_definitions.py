@@ -72,6 +72,7 @@ def _resource():
         hubspot_url="http://127.0.0.1:1",
         hubspot_api_version="2026-03",
         chunk_rows=100,
+        retention_days=0,
         chunk_seconds=1,
         searches_per_second=5,
         request_timeout_seconds=1,

@@ -1,5 +1,7 @@
 """Who may write a scan: one worker at a time, and nobody whose time is over."""
 
+import threading
+import time
 from dataclasses import replace
 
 import psycopg
@@ -10,6 +12,7 @@ from hubspot_deals.contract import ScanStatus
 from hubspot_deals.errors import (
     ConfigurationError,
     CredentialError,
+    DatabaseLostError,
     LeaseLostError,
     LoadFailedError,
     ScanBusyError,
@@ -21,6 +24,7 @@ from hubspot_deals.source import table_resource
 from hubspot_deals.source.arrow import rows_to_arrow
 from hubspot_deals.tables import DEALS, TABLES
 from hubspot_deals.warehouse.credentials import KeyRing
+from hubspot_deals.warehouse import chunks, outcomes
 from hubspot_deals.warehouse.leases import hold_lease
 from hubspot_deals.warehouse.pipeline import ScanPipeline
 from tests.conftest import TEST_KEYS, TEST_TOKEN
@@ -41,9 +45,11 @@ def take(settings, accept):
 def load(settings):
     """Loads deals with these ids as one package, without committing its chunk."""
 
-    def load(*ids, first_row=1):
+    def load(*ids, first_row=1, session_name="test"):
         rows = [{"id": deal_id, "properties": {"dealname": deal_id}} for deal_id in ids]
-        with ScanPipeline(settings.database_url, "test_leases") as pipeline:
+        with ScanPipeline(
+            settings.database_url, "test_leases", session_name=session_name
+        ) as pipeline:
             return pipeline.load(
                 [table_resource(DEALS, [rows_to_arrow(DEALS, rows)])],
                 scan_id="scan-1",
@@ -56,8 +62,8 @@ def load(settings):
 def end_connection(settings, lease):
     """What happens when a worker's machine is gone: its session ends on the server."""
     with psycopg.connect(settings.database_url.get_secret_value()) as admin:
-        pid = lease.connection.info.backend_pid
-        admin.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+        for session in (lease.heartbeat.connection, lease.connection):
+            admin.execute("SELECT pg_terminate_backend(%s, 5000)", (session.info.backend_pid,))
 
 
 def counted(query):
@@ -86,7 +92,7 @@ def test_a_worker_whose_connection_ends_has_crashed_and_its_scan_can_be_taken_up
 ):
     with take("run-1") as lost:
         end_connection(settings, lost)
-        assert look_up().status is ScanStatus.CRASHED
+        assert look_up().status is ScanStatus.RESUMING
         with pytest.raises(TransientError):
             lost.report_progress(deals=1, expected=None)
         with take("run-2"):
@@ -96,10 +102,10 @@ def test_a_worker_whose_connection_ends_has_crashed_and_its_scan_can_be_taken_up
 @pytest.mark.parametrize("action", ["commit_chunk", "report_progress", "fail", "complete"])
 def test_an_old_epoch_writes_nothing(take, look_up, query, settings, action):
     writes = {
-        "commit_chunk": lambda lease: lease.commit_chunk({"deals": 7}, "load-x"),
+        "commit_chunk": lambda lease: chunks.commit_chunk(lease, {"deals": 7}, "load-x"),
         "report_progress": lambda lease: lease.report_progress(deals=7, expected=7),
-        "fail": lambda lease: lease.fail("too late"),
-        "complete": lambda lease: lease.complete([], {"late": True}),
+        "fail": lambda lease: outcomes.fail(lease, "too late"),
+        "complete": lambda lease: outcomes.complete(lease, [], {"late": True}),
     }
     with take("run-1") as first:
         end_connection(settings, first)
@@ -116,18 +122,21 @@ def test_an_old_epoch_writes_nothing(take, look_up, query, settings, action):
 
 def test_rows_of_a_package_that_never_counted_are_removed_and_never_served(take, load, query):
     with take() as lease:
-        lease.commit_chunk({"deals": 2}, load("1", "2"), checkpoint={"range": 0, "cursor": "c2"})
+        chunks.commit_chunk(
+            lease, {"deals": 2}, load("1", "2"), checkpoint={"range": 0, "cursor": "c2"}
+        )
         load("3", "4", first_row=3)
         assert len(counted(query)) == 4
-        assert [deal_id for deal_id, _ in lease.committed_deals()] == ["1", "2"]
+        assert [deal_id for deal_id, _ in chunks.committed_deals(lease)] == ["1", "2"]
     with take("run-2") as lease:
+        chunks.delete_uncounted_rows(lease)
         assert counted(query) == [("1",), ("2",)]
-        assert lease.last_checkpoint("deals") == (1, 2, {"range": 0, "cursor": "c2"})
-        lease.commit_chunk({"deals": 1}, load("3", first_row=3))
+        assert chunks.last_checkpoint(lease, "deals") == (1, 2, {"range": 0, "cursor": "c2"})
+        chunks.commit_chunk(lease, {"deals": 1}, load("3", first_row=3))
         late = load("9", first_row=4)
-        (count,) = lease.count_tables(["deals"])
+        (count,) = chunks.count_tables(lease, ["deals"])
         assert (count.committed, count.stored, count.last_row, count.is_exact) == (3, 3, 3, True)
-        lease.complete([], {})
+        outcomes.complete(lease, [], {})
     assert late
     assert query("SELECT id FROM hubspot_deals.deals ORDER BY row_no") == [("1",), ("2",), ("3",)]
     assert counted(query) == [("1",), ("2",), ("3",)]
@@ -135,18 +144,20 @@ def test_rows_of_a_package_that_never_counted_are_removed_and_never_served(take,
 
 def test_a_row_that_is_missing_or_double_is_noticed(take, load):
     with take() as lease:
-        lease.commit_chunk({"deals": 2}, load("1", "2"))
-        lease.commit_chunk({"deals": 1}, load("2", first_row=3))
-        (count,) = lease.count_tables(["deals"])
+        chunks.commit_chunk(lease, {"deals": 2}, load("1", "2"))
+        chunks.commit_chunk(lease, {"deals": 1}, load("2", first_row=3))
+        (count,) = chunks.count_tables(lease, ["deals"])
         assert (count.stored, count.distinct_rows) == (3, 2)
         assert not count.is_exact
-        assert all(other.is_exact for other in lease.count_tables(list(set(TABLES) - {"deals"})))
+        assert all(
+            other.is_exact for other in chunks.count_tables(lease, list(set(TABLES) - {"deals"}))
+        )
         lease.connection.execute("DELETE FROM hubspot_deals_extraction.deals WHERE row_no = 3")
-        (count,) = lease.count_tables(["deals"])
+        (count,) = chunks.count_tables(lease, ["deals"])
         assert (count.committed, count.stored) == (3, 2)
         assert not count.is_exact
-        lease.start_over()
-        assert lease.last_checkpoint("deals") == (0, 0, None)
+        chunks.start_over(lease)
+        assert chunks.last_checkpoint(lease, "deals") == (0, 0, None)
 
 
 def test_a_launch_of_another_epoch_is_superseded(take):
@@ -155,7 +166,7 @@ def test_a_launch_of_another_epoch_is_superseded(take):
     with pytest.raises(ScanSupersededError), take(launch_epoch=0):
         pass
     with take(launch_epoch=1) as lease:
-        lease.fail("no")
+        outcomes.fail(lease, "no")
     with pytest.raises(ScanSupersededError), take(launch_epoch=2):
         pass
 
@@ -164,29 +175,29 @@ def test_a_failed_scan_goes_on_in_its_generation_and_a_completed_one_starts_the_
     take, load, look_up, query
 ):
     with take() as lease:
-        lease.commit_chunk({"deals": 1}, load("1"))
-        lease.fail("broken")
+        chunks.commit_chunk(lease, {"deals": 1}, load("1"))
+        outcomes.fail(lease, "broken")
     assert look_up().status is ScanStatus.FAILED
     with take() as lease:
-        assert (lease.generation, lease.last_checkpoint("deals")[:2]) == (1, (1, 1))
+        assert (lease.generation, chunks.last_checkpoint(lease, "deals")[:2]) == (1, (1, 1))
         assert look_up().error_message is None
-        lease.complete([], {})
+        outcomes.complete(lease, [], {})
     with take() as lease:
-        assert (lease.generation, lease.last_checkpoint("deals")) == (2, (0, 0, None))
-        lease.commit_chunk({"deals": 1}, load("2"))
-        lease.fail("broken again")
+        assert (lease.generation, chunks.last_checkpoint(lease, "deals")) == (2, (0, 0, None))
+        chunks.commit_chunk(lease, {"deals": 1}, load("2"))
+        outcomes.fail(lease, "broken again")
         assert look_up().status is ScanStatus.COMPLETED
         assert query("SELECT id FROM hubspot_deals.deals") == [("1",)]
 
 
 def test_cancelling_ends_an_unfinished_scan_and_leaves_a_completed_one_served(take, look_up):
     with take("run-1") as lease:
-        lease.cancel()
+        outcomes.cancel(lease)
     assert look_up().status is ScanStatus.CANCELLED
     with take("run-2") as lease:
-        lease.complete([], {"runId": "run-2"})
+        outcomes.complete(lease, [], {"runId": "run-2"})
     with take("run-3") as lease:
-        lease.cancel()
+        outcomes.cancel(lease)
     scan = look_up()
     assert scan.status is ScanStatus.COMPLETED
     assert scan.metadata["runId"] == "run-2"
@@ -199,11 +210,12 @@ def test_a_package_that_was_loaded_twice_does_not_count(take, load, query):
         table = "hubspot_deals_extraction.deals"
         lease.connection.execute(f"INSERT INTO {table} SELECT * FROM {table}")
         with pytest.raises(LoadFailedError, match="4 rows of a package of 2"):
-            lease.commit_chunk({"deals": 2}, load_id)
-        assert lease.last_checkpoint("deals") == (0, 0, None)
+            chunks.commit_chunk(lease, {"deals": 2}, load_id)
+        assert chunks.last_checkpoint(lease, "deals") == (0, 0, None)
     with take() as lease:
+        chunks.delete_uncounted_rows(lease)
         assert counted(query) == []
-        lease.commit_chunk({"deals": 2}, load("1", "2"))
+        chunks.commit_chunk(lease, {"deals": 2}, load("1", "2"))
 
 
 def test_the_token_opens_only_in_its_own_row(take, accept, query, settings):
@@ -235,3 +247,43 @@ def test_a_scan_or_a_database_that_is_not_there_is_said_so(take):
     ):
         pass
     assert "canary" not in str(raised.value)
+
+
+def test_dlt_writes_nothing_for_an_epoch_that_has_passed(take, load, query):
+    with take("run-1") as first:
+        name = first.session_name
+        load("1", session_name=name)
+    loads = query("SELECT load_id FROM hubspot_deals_extraction._dlt_loads")
+    with take("run-2") as second:
+        chunks.delete_uncounted_rows(second)
+        began = time.monotonic()
+        with pytest.raises(LoadFailedError, match="has passed"):
+            load("2", session_name=name)
+        assert time.monotonic() - began < 10
+        assert counted(query) == []
+        load("2", session_name=second.session_name)
+        assert counted(query) == [("2",)]
+    after = query("SELECT load_id FROM hubspot_deals_extraction._dlt_loads")
+    assert (len(loads), len(after), len(set(loads) & set(after))) == (2, 2, 1), (
+        "migrate's own stays"
+    )
+
+
+def test_a_lease_that_is_lost_is_told_within_seconds(take, settings):
+    told = threading.Event()
+    with take("run-1") as lease:
+        lease.heartbeat.call_when_lost(lambda error: told.set())
+        assert not told.is_set()
+        end_connection(settings, lease)
+        assert told.wait(5)
+    late = []
+    lease.heartbeat.call_when_lost(late.append)
+    assert isinstance(late[0], DatabaseLostError)
+
+
+def test_a_worker_beats_while_its_own_statement_takes_long(take, look_up):
+    with take("run-1") as lease:
+        before = look_up().heartbeat_at
+        lease.connection.execute("SELECT pg_sleep(2.5)")
+        assert look_up().heartbeat_at > before
+        assert look_up().status is ScanStatus.RUNNING

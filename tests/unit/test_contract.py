@@ -19,7 +19,8 @@ from hubspot_deals.contract import (
 
 FLAGS = (False, True)
 ALL_FACTS = [
-    ScanFacts(*facts) for facts in product((None, *Outcome), FLAGS, FLAGS, (None, *Outcome))
+    ScanFacts(outcome, *flags)
+    for outcome, *flags in product((None, *Outcome), FLAGS, FLAGS, FLAGS, FLAGS, FLAGS)
 ]
 
 
@@ -29,11 +30,11 @@ def expected(facts):
         (facts.outcome is Outcome.COMPLETED, ScanStatus.COMPLETED),
         (facts.outcome is Outcome.FAILED, ScanStatus.FAILED),
         (facts.outcome is Outcome.CANCELLED, ScanStatus.CANCELLED),
-        (facts.is_lease_held, ScanStatus.RUNNING),
+        (facts.is_paused, ScanStatus.PAUSED),
+        (facts.is_held, ScanStatus.RUNNING),
+        (facts.is_resuming, ScanStatus.RESUMING),
+        (facts.has_started and facts.will_resume, ScanStatus.RESUMING),
         (facts.has_started, ScanStatus.CRASHED),
-        (facts.unstarted_run is Outcome.COMPLETED, ScanStatus.COMPLETED),
-        (facts.unstarted_run is Outcome.FAILED, ScanStatus.FAILED),
-        (facts.unstarted_run is Outcome.CANCELLED, ScanStatus.CANCELLED),
     ):
         if holds:
             return status

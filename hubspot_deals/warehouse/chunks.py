@@ -1,0 +1,186 @@
+"""Which rows of a scan count: its committed chunks, what they hold, and what never counted."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import sql
+from psycopg.rows import class_row, scalar_row
+from psycopg.types.json import Jsonb
+
+from hubspot_deals.contract import DATASET_NAME
+from hubspot_deals.errors import LoadFailedError
+from hubspot_deals.tables import TABLES
+from hubspot_deals.warehouse.leases import Lease
+
+
+@dataclass(frozen=True, slots=True)
+class TableCount:
+    """What is stored of one table, beside what its chunks say."""
+
+    table_name: str
+    committed: int
+    stored: int
+    distinct_rows: int
+    last_row: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.table_name}: {self.committed} rows committed, {self.stored} stored, "
+            f"{self.distinct_rows} distinct, last row number {self.last_row}"
+        )
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether every committed row is stored once, densely numbered."""
+        return self.committed == self.stored == self.distinct_rows == self.last_row
+
+
+def last_checkpoint(lease: Lease, table_name: str) -> tuple[int, int, dict[str, Any] | None]:
+    """Return the number of committed chunks and rows of a table, and its last checkpoint."""
+    row = lease.connection.execute(
+        "SELECT chunk_no, first_row + row_count - 1, checkpoint FROM hubspot_deals.scan_chunks"
+        " WHERE scan_id = %s AND generation = %s AND table_name = %s"
+        " ORDER BY chunk_no DESC LIMIT 1",
+        (lease.config.scan_id, lease.generation, table_name),
+    ).fetchone()
+    return row or (0, 0, None)
+
+
+def committed_deals(lease: Lease) -> Iterator[tuple[str, str | None]]:
+    """Yield id and owner of the deals in committed chunks, for a reader that goes on."""
+    with lease.connection.cursor() as cursor:
+        yield from cursor.stream(
+            f"SELECT d.id, d.properties ->> 'hubspot_owner_id' FROM {DATASET_NAME}.deals d"
+            " JOIN hubspot_deals.scan_chunks c ON c.scan_id = d.scan_id"
+            " AND c.load_id = d._dlt_load_id AND c.table_name = 'deals'"
+            " WHERE d.scan_id = %s AND c.generation = %s",
+            (lease.config.scan_id, lease.generation),
+        )
+
+
+def commit_chunk(
+    lease: Lease,
+    table_rows: Mapping[str, int],
+    load_id: str,
+    *,
+    checkpoint: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> None:
+    """Make a load package count: `table_rows` are its tables with their row counts.
+
+    Raises LoadFailedError when the package has left another number of rows: a COPY whose
+    answer was lost may have been repeated. A run of the scan then reads the chunk again.
+    """
+    with lease.fenced() as cursor:
+        for table_name, rows in table_rows.items():
+            chunks, last_row, _ = last_checkpoint(lease, table_name)
+            stored = _count_package(lease, table_name, load_id, last_row)
+            if stored != rows:
+                reason = f"{table_name} has {stored} rows of a package of {rows}"
+                raise LoadFailedError(step="commit", reason=reason)
+            cursor.execute(
+                "INSERT INTO hubspot_deals.scan_chunks (scan_id, generation, table_name,"
+                " chunk_no, load_id, first_row, row_count, checkpoint, facts, epoch)"
+                " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+                (
+                    lease.config.scan_id,
+                    lease.generation,
+                    table_name,
+                    chunks + 1,
+                    load_id,
+                    last_row + 1,
+                    rows,
+                    Jsonb(checkpoint) if checkpoint is not None else None,
+                    Jsonb(facts or {}),
+                    lease.epoch,
+                ),
+            )
+        # A rerun leaves the served number alone. Progress starts the count of crashes anew.
+        cursor.execute(
+            "UPDATE hubspot_deals.scans SET progress_at = now(), auto_resumes = 0,"
+            " records_extracted = CASE WHEN outcome IS NULL"
+            " THEN records_extracted + %s ELSE records_extracted END WHERE scan_id = %s",
+            (table_rows.get("deals", 0), lease.config.scan_id),
+        )
+
+
+def _count_package(lease: Lease, table_name: str, load_id: str, last_row: int) -> int:
+    """Count the rows of a package behind the last committed one, where its rows must be."""
+    cursor = lease.connection.cursor(row_factory=scalar_row)
+    cursor.execute(
+        sql.SQL(
+            "SELECT count(*) FROM {dataset}.{table}"
+            " WHERE scan_id = %s AND row_no > %s AND _dlt_load_id = %s"
+        ).format(dataset=sql.Identifier(DATASET_NAME), table=sql.Identifier(table_name)),
+        (lease.config.scan_id, last_row, load_id),
+    )
+    return cursor.fetchone() or 0
+
+
+def chunk_facts(lease: Lease) -> list[dict[str, Any]]:
+    """Return what all runs of this generation have noticed, in the order of their chunks."""
+    cursor = lease.connection.cursor(row_factory=scalar_row)
+    cursor.execute(
+        "SELECT facts FROM hubspot_deals.scan_chunks WHERE scan_id = %s AND generation = %s"
+        " ORDER BY committed_at, chunk_no",
+        (lease.config.scan_id, lease.generation),
+    )
+    return cursor.fetchall()
+
+
+def start_over(lease: Lease) -> None:
+    """Let nothing that was read so far count, so that the next run reads all of it again."""
+    with lease.fenced() as cursor:
+        cursor.execute(
+            "DELETE FROM hubspot_deals.scan_chunks WHERE scan_id = %s AND generation = %s",
+            (lease.config.scan_id, lease.generation),
+        )
+
+
+def count_tables(lease: Lease, table_names: Sequence[str]) -> list[TableCount]:
+    """Count what is stored, independently of what was counted while loading."""
+    cursor = lease.connection.cursor(row_factory=class_row(TableCount))
+    counts = []
+    for table_name in table_names:
+        key = "name" if "name" in TABLES[table_name].columns else "id"
+        parts = ("id", "pipeline_id") if table_name == "pipeline_stages" else (key,)
+        identity = sql.SQL(", ").join(sql.Identifier("r", part) for part in parts)
+        cursor.execute(
+            sql.SQL(
+                "WITH counting AS (SELECT load_id, row_count FROM hubspot_deals.scan_chunks"
+                " WHERE scan_id = %(scan)s AND generation = %(generation)s"
+                " AND table_name = %(table)s)"
+                " SELECT %(table)s AS table_name, (SELECT coalesce(sum(row_count), 0)::bigint"
+                " FROM counting) AS committed, count(*) AS stored,"
+                " count(DISTINCT ({identity})) AS distinct_rows, coalesce(max(r.row_no), 0)"
+                " AS last_row FROM {dataset}.{table} r WHERE r.scan_id = %(scan)s"
+                " AND r._dlt_load_id IN (SELECT load_id FROM counting)"
+            ).format(
+                identity=identity,
+                dataset=sql.Identifier(DATASET_NAME),
+                table=sql.Identifier(table_name),
+            ),
+            {
+                "scan": lease.config.scan_id,
+                "generation": lease.generation,
+                "table": table_name,
+            },
+        )
+        counts += cursor.fetchall()
+    return counts
+
+
+def delete_uncounted_rows(lease: Lease) -> None:
+    """Delete rows of packages that never counted, or that count no longer."""
+    for table_name in TABLES:
+        lease.connection.execute(
+            sql.SQL(
+                "WITH gone AS (DELETE FROM {dataset}.{table} WHERE scan_id = %(scan)s"
+                " AND _dlt_load_id NOT IN (SELECT load_id FROM hubspot_deals.scan_chunks"
+                " WHERE scan_id = %(scan)s) RETURNING _dlt_load_id)"
+                " DELETE FROM {dataset}._dlt_loads"
+                " WHERE load_id IN (SELECT DISTINCT _dlt_load_id FROM gone)"
+            ).format(dataset=sql.Identifier(DATASET_NAME), table=sql.Identifier(table_name)),
+            {"scan": lease.config.scan_id},
+        )

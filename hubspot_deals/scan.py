@@ -149,6 +149,8 @@ def _recorded_failure(lease: Lease, is_cancelled: Callable[[], bool]) -> Iterato
     except LeaseLostError:
         raise
     except Exception as error:
+        if lease.was_lost():
+            raise LeaseLostError(lease.config.scan_id, lease.epoch) from error
         with suppress(psycopg.Error, DatabaseLostError):
             _record(lease, error)
         raise

@@ -1,7 +1,7 @@
 """Safety nets around a scan's run: launch what waits, go on with what was interrupted, clean up."""
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 from typing import Final
 
@@ -23,6 +23,7 @@ from hubspot_deals.warehouse import launches, removal
 from hubspot_deals.warehouse.launches import WaitingScan
 from hubspot_deals.warehouse.removal import RemovedScan
 
+_PARTITION_TAG: Final = "dagster/partition"
 _SCANS_A_TICK: Final = 50
 _START_SECONDS: Final = 120
 """Longest time from a run's creation, out of the queue, to its worker's first word."""
@@ -70,6 +71,7 @@ def launch_waiting_scans(
     daily limit has set aside.
     """
     database_url = pipeline.resolve().database_url
+    _end_abandoned_runs(context, database_url)
     for scan_id in launches.resume_due_scans(database_url):
         context.log.info("scan %s goes on", scan_id)
     claimed = launches.claim_waiting_scans(database_url, limit=_SCANS_A_TICK)
@@ -99,6 +101,27 @@ def launch_waiting_scans(
             scans_partitions.build_add_request([scan.scan_id for scan in due])
         ],
     )
+
+
+def _end_abandoned_runs(context: dg.SensorEvaluationContext, database_url: SecretStr) -> None:
+    """Free the places of runs whose worker is gone: Dagster keeps them for ever if it cannot know.
+
+    Its launcher learns of a worker's end only from the code server that started it.
+    """
+    started = dg.RunsFilter(
+        job_name=JOB_NAME,
+        statuses=[
+            dg.DagsterRunStatus.STARTING,
+            dg.DagsterRunStatus.STARTED,
+            dg.DagsterRunStatus.CANCELING,
+        ],
+        updated_before=_as_dagster_keeps_it(datetime.now(UTC) - timedelta(seconds=_START_SECONDS)),
+    )
+    runs = {run.run_id: run for run in context.instance.get_runs(started)}
+    scans = {run_id: run.tags.get(_PARTITION_TAG, "") for run_id, run in runs.items()}
+    for run_id in launches.find_abandoned_runs(database_url, scans) if runs else []:
+        context.log.warning("run %s has no worker any more", run_id)
+        context.instance.report_run_failed(runs[run_id], "The worker of this run is gone.")
 
 
 def _look_at_run(instance: dg.DagsterInstance, scan: WaitingScan) -> tuple[NextStep, str]:
@@ -161,7 +184,7 @@ def _forget(instance: dg.DagsterInstance, database_url: SecretStr, removed: Remo
     """Delete what Dagster has under a scan's id; False while a run of it has not ended."""
     wanted = dg.RunsFilter(
         job_name=JOB_NAME,
-        tags={"dagster/partition": removed.scan_id},
+        tags={_PARTITION_TAG: removed.scan_id},
         created_before=_as_dagster_keeps_it(removed.removed_at),
     )
     runs = [record.dagster_run for record in instance.get_run_records(wanted)]

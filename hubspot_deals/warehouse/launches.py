@@ -1,5 +1,6 @@
 """Scans that wait for a run, and scans whose run is gone, as the sensor sees them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -11,6 +12,7 @@ from pydantic import SecretStr
 from hubspot_deals.contract import LaunchReason, Outcome
 from hubspot_deals.warehouse.connections import open_connection
 from hubspot_deals.warehouse.states import (
+    IS_HELD,
     IS_UNFINISHED,
     IS_VISIBLE,
     LOOK_AGAIN_SECONDS,
@@ -20,6 +22,8 @@ from hubspot_deals.warehouse.states import (
 
 _FIRST_PAUSE: Final = "interval '5 seconds'"
 """Before the second resumption in a row; it doubles from then on."""
+
+_LAST_WORDS: Final = "interval '30 seconds'"
 
 _GOES_ON: Final = """
     requested = 'run', epoch = epoch + 1, run_id = NULL, resume_at = NULL,
@@ -89,6 +93,21 @@ def claim_waiting_scans(database_url: SecretStr, *, limit: int) -> list[WaitingS
             (limit,),
         )
         return sorted(cursor.fetchall(), key=lambda scan: scan.seq)
+
+
+def find_abandoned_runs(database_url: SecretStr, scans_of_runs: Mapping[str, str]) -> list[str]:
+    """Return the runs that no worker works for, of these runs with their scans' ids.
+
+    A worker that has just let its scan go may still be telling Dagster so.
+    """
+    with open_connection(database_url) as connection:
+        found = connection.execute(
+            "SELECT run_id FROM unnest(%s::text[], %s::text[]) AS r (run_id, scan_id)"
+            " WHERE NOT EXISTS (SELECT FROM hubspot_deals.scans s WHERE s.scan_id = r.scan_id"
+            f" AND s.run_id = r.run_id AND ({IS_HELD} OR s.heartbeat_at > now() - {_LAST_WORDS}))",
+            (list(scans_of_runs), list(scans_of_runs.values())),
+        )
+        return [run_id for (run_id,) in found]
 
 
 def launch_anew(database_url: SecretStr, scan: WaitingScan, message: str) -> bool:

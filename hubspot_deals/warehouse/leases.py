@@ -20,6 +20,7 @@ from pydantic import SecretStr
 
 from hubspot_deals.contract import LaunchReason, ScanConfig
 from hubspot_deals.errors import (
+    ConfigurationError,
     CredentialError,
     DatabaseLostError,
     LeaseLostError,
@@ -107,6 +108,7 @@ class Heartbeat:
 class Lease:
     """The right to write one scan, until the worker ends or another run takes over."""
 
+    database_url: SecretStr
     connection: Connection[Any]
     config: ScanConfig
     seq: int
@@ -144,6 +146,18 @@ class Lease:
                 " records_expected = coalesce(records_expected, %s) WHERE scan_id = %s",
                 (deals, expected, self.config.scan_id),
             )
+
+    def was_lost(self) -> bool:
+        """Ask on a fresh connection whether the scan has moved on: ours may have been ended."""
+        try:
+            with open_connection(self.database_url) as connection:
+                found = connection.execute(
+                    "SELECT 1 FROM hubspot_deals.scans WHERE scan_id = %s AND epoch = %s",
+                    (self.config.scan_id, self.epoch),
+                )
+                return found.fetchone() is None
+        except (ConfigurationError, psycopg.Error):
+            return False
 
     @contextmanager
     def fenced(self) -> Iterator[psycopg.Cursor[Any]]:
@@ -186,6 +200,7 @@ def hold_lease(
         taken = _take_up(holder, scan_id, run_id, launch_epoch)
         heartbeat = Heartbeat(holder, scan_id, taken["epoch"])
         lease = Lease(
+            database_url,
             connection,
             ScanConfig.from_json(taken["config"]),
             seq=taken["seq"],

@@ -156,7 +156,7 @@ def _configure_dlt() -> None:
     # Measured: gzip of the intermediate CSV costs 4 of 6.4 CPU seconds per 100,000 deals.
     dlt.config["normalize.data_writer.disable_compression"] = True
     dlt.config["load.workers"] = 2
-    # A COPY that is repeated may store its rows twice: the scan goes on from its last chunk instead.
+    # A repeated COPY may store its rows twice; the scan goes on after its last chunk instead.
     dlt.config["load.raise_on_max_retries"] = 1
     # Dagster's own handler must see a termination, also while a package is loaded.
     dlt.config["runtime.intercept_signals"] = False

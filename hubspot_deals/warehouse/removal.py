@@ -15,9 +15,8 @@ from psycopg import AsyncConnection, Connection, sql
 from psycopg.rows import class_row, dict_row, scalar_row
 from pydantic import SecretStr
 
-from hubspot_deals.contract import DATASET_NAME
+from hubspot_deals.contract import DATASET_NAME, TABLE_NAMES
 from hubspot_deals.errors import ScanStateError
-from hubspot_deals.tables import TABLES
 from hubspot_deals.warehouse.connections import open_connection
 from hubspot_deals.warehouse.leases import end_sessions
 from hubspot_deals.warehouse.scans import get_scan
@@ -138,7 +137,7 @@ def remove_marked_rows(database_url: SecretStr, seq: int, *, seconds: float) -> 
         if scan is None:
             return True
         end_sessions(connection, seq, before_epoch=scan["epoch"])
-        for table_name in TABLES:
+        for table_name in TABLE_NAMES:
             while _delete_pass(connection, table_name, scan["scan_id"], deadline):
                 _claim_again(connection, seq)
             if time.monotonic() > deadline:

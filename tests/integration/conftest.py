@@ -11,10 +11,20 @@ from pydantic import HttpUrl
 from hubspot_deals.contract import ScanConfig, ScanFilters
 from hubspot_deals.definitions import build_definitions
 from hubspot_deals.defs.resources import PipelineSettingsResource
+from hubspot_deals.errors import ScanNotFoundError, ScanStateError
 from hubspot_deals.settings import PipelineSettings
 from hubspot_deals.warehouse.credentials import KeyRing
+from hubspot_deals.warehouse.removal import mark_scan_for_removal
 from hubspot_deals.warehouse.scans import ScanRecord, create_scan, get_scan
+from hubspot_deals.warehouse.transitions import cancel_scan, pause_scan, resume_scan
 from tests.conftest import TEST_TOKEN
+
+ASKED = {
+    "cancel": cancel_scan,
+    "pause": pause_scan,
+    "resume": resume_scan,
+    "remove": mark_scan_for_removal,
+}
 
 
 @pytest.fixture
@@ -62,6 +72,37 @@ def query(settings: PipelineSettings) -> Callable[..., list]:
             return connection.execute(statement, values).fetchall()
 
     return query
+
+
+@pytest.fixture
+def change(settings: PipelineSettings) -> Callable[..., None]:
+    """Runs SQL that changes the test's database."""
+
+    def change(statement, *values):
+        with psycopg.connect(settings.database_url.get_secret_value()) as connection:
+            connection.execute(statement, values)
+
+    return change
+
+
+@pytest.fixture
+def ask(settings: PipelineSettings) -> Callable[..., bool]:
+    """Asks for a transition on a connection of its own; returns True if it was granted."""
+
+    def ask(wanted, scan_id="scan-1"):
+        async def on_connection():
+            async with await psycopg.AsyncConnection.connect(
+                settings.database_url.get_secret_value(), autocommit=True
+            ) as connection:
+                await ASKED[wanted](connection, scan_id)
+
+        try:
+            asyncio.run(on_connection())
+        except (ScanStateError, ScanNotFoundError):
+            return False
+        return True
+
+    return ask
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Who may write a scan: one worker at a time, and nobody whose time is over."""
 
-import threading
+import queue
 import time
 from dataclasses import replace
 
@@ -23,8 +23,8 @@ from hubspot_deals.errors import (
 from hubspot_deals.source import table_resource
 from hubspot_deals.source.arrow import rows_to_arrow
 from hubspot_deals.tables import DEALS, TABLES
-from hubspot_deals.warehouse.credentials import KeyRing
 from hubspot_deals.warehouse import chunks, outcomes
+from hubspot_deals.warehouse.credentials import KeyRing
 from hubspot_deals.warehouse.leases import hold_lease
 from hubspot_deals.warehouse.pipeline import ScanPipeline
 from tests.conftest import TEST_KEYS, TEST_TOKEN
@@ -270,12 +270,12 @@ def test_dlt_writes_nothing_for_an_epoch_that_has_passed(take, load, query):
 
 
 def test_a_lease_that_is_lost_is_told_within_seconds(take, settings):
-    told = threading.Event()
+    told = queue.Queue()
     with take("run-1") as lease:
-        lease.heartbeat.call_when_lost(lambda error: told.set())
-        assert not told.is_set()
+        lease.heartbeat.call_when_lost(told.put)
+        assert told.empty()
         end_connection(settings, lease)
-        assert told.wait(5)
+        assert isinstance(told.get(timeout=5), DatabaseLostError)
     late = []
     lease.heartbeat.call_when_lost(late.append)
     assert isinstance(late[0], DatabaseLostError)

@@ -12,7 +12,6 @@ from hubspot_deals.contract import LAUNCH_EPOCH_TAG, ScanStatus
 from hubspot_deals.defs.sensors import launch_waiting_scans
 from hubspot_sandbox.testing import SandboxProcess
 from tests.conftest import FAST
-from tests.integration.test_transitions import ask  # noqa: F401
 
 DEALS = 1_000
 SECOND_PAGES = {"kind": "list", "query_contains": "after"}
@@ -78,7 +77,7 @@ def test_a_wish_ends_a_worker_that_waits_for_hubspot_within_seconds(
     faulty,
     instance,
     wanted,
-    status,  # noqa: F811
+    status,
 ):
     accept()
     stall = {"type": "stall", "seconds": 50}
@@ -102,7 +101,7 @@ def test_a_scan_that_was_paused_again_and_again_is_exact(
     ask,
     look_up,
     faulty,
-    query,  # noqa: F811
+    query,
 ):
     accept()
     faulty.control.add_fault({"type": "stall", "seconds": 0.15}, match=SECOND_PAGES, times=None)

@@ -1,26 +1,16 @@
 """The safety nets around a run, on real Dagster records and real scan rows."""
 
 import uuid
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
-import psycopg
 import pytest
+from dagster._core.storage.runs.schema import RunsTable
 from pydantic import SecretStr
 
 from hubspot_deals.contract import LAUNCH_EPOCH_TAG, ORGANIZATION_TAG, SCAN_ID_TAG, ScanStatus
 from hubspot_deals.defs.sensors import NextStep, decide_next_step, launch_waiting_scans
 from hubspot_deals.warehouse.leases import hold_lease
-
-
-@pytest.fixture
-def change(settings):
-    """Runs SQL that changes scan rows."""
-
-    def change(statement, *values):
-        with psycopg.connect(settings.database_url.get_secret_value()) as connection:
-            connection.execute(statement, values)
-
-    return change
 
 
 @pytest.fixture
@@ -59,6 +49,15 @@ def dagster_run(instance):
         return instance.add_run(run).run_id
 
     return dagster_run
+
+
+def age_run(instance, run_id):
+    """Let a run's last news be an hour old."""
+    long_ago = datetime.now(UTC).replace(tzinfo=None) - timedelta(hours=1)
+    with instance.run_storage.connect() as connection:
+        connection.execute(
+            RunsTable.update().where(RunsTable.c.run_id == run_id).values(update_timestamp=long_ago)
+        )
 
 
 def launched(result):
@@ -261,3 +260,39 @@ def test_a_key_ring_that_cannot_be_read_is_the_scans_own_message(accept, run_job
     assert not run_job(encryption_keys=SecretStr("canary")).success
     assert look_up().status is ScanStatus.FAILED
     assert "HUBSPOT_DEALS_ENCRYPTION_KEYS" in look_up().error_message
+
+
+def test_a_run_whose_worker_is_gone_frees_its_place_and_one_that_works_keeps_it(
+    accept, tick, instance, settings, change
+):
+    for scan_id in ("gone", "works"):
+        accept(scan_id)
+    runs = {}
+    for scan_id in ("gone", "works"):
+        run = dg.DagsterRun(
+            job_name="scan_deals",
+            run_id=str(uuid.uuid4()),
+            status=dg.DagsterRunStatus.STARTED,
+            tags={"dagster/partition": scan_id},
+        )
+        runs[scan_id] = instance.add_run(run).run_id
+
+    def status(scan_id):
+        return instance.get_run_by_id(runs[scan_id]).status
+
+    with hold_lease(settings.database_url, "gone", runs["gone"], launch_epoch=None):
+        pass
+    with hold_lease(settings.database_url, "works", runs["works"], launch_epoch=None):
+        tick()
+        assert status("gone") is dg.DagsterRunStatus.STARTED
+        change(
+            "UPDATE hubspot_deals.scans SET heartbeat_at = now() - interval '1 hour'"
+            " WHERE scan_id = 'gone'"
+        )
+        tick()
+        assert status("gone") is dg.DagsterRunStatus.STARTED, "it may only be starting"
+        for run_id in runs.values():
+            age_run(instance, run_id)
+        tick()
+        assert status("gone") is dg.DagsterRunStatus.FAILURE
+        assert status("works") is dg.DagsterRunStatus.STARTED

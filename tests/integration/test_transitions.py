@@ -13,45 +13,12 @@ from hubspot_deals.contract import Outcome, ScanStatus
 from hubspot_deals.errors import (
     LeaseLostError,
     ScanNotFoundError,
-    ScanStateError,
     ScanSupersededError,
 )
 from hubspot_deals.warehouse import outcomes
 from hubspot_deals.warehouse.leases import hold_lease
-from hubspot_deals.warehouse.removal import mark_scan_for_removal
-from hubspot_deals.warehouse.transitions import (
-    cancel_scan,
-    detect_crashed,
-    pause_scan,
-    resume_scan,
-)
-
-ASKED = {
-    "cancel": cancel_scan,
-    "pause": pause_scan,
-    "resume": resume_scan,
-    "remove": mark_scan_for_removal,
-}
-
-
-@pytest.fixture
-def ask(settings):
-    """Asks for a transition on a connection of its own; returns True if it was granted."""
-
-    def ask(wanted, scan_id="scan-1"):
-        async def on_connection():
-            async with await psycopg.AsyncConnection.connect(
-                settings.database_url.get_secret_value(), autocommit=True
-            ) as connection:
-                await ASKED[wanted](connection, scan_id)
-
-        try:
-            asyncio.run(on_connection())
-        except (ScanStateError, ScanNotFoundError):
-            return False
-        return True
-
-    return ask
+from hubspot_deals.warehouse.transitions import detect_crashed
+from tests.integration.conftest import ASKED
 
 
 @pytest.fixture
@@ -74,15 +41,6 @@ def take(settings):
         return hold_lease(settings.database_url, scan_id, "run-1", launch_epoch=launch_epoch)
 
     return take
-
-
-@pytest.fixture
-def change(settings):
-    def change(statement, *values):
-        with psycopg.connect(settings.database_url.get_secret_value()) as connection:
-            connection.execute(statement, values)
-
-    return change
 
 
 def finish(lease):

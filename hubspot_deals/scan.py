@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from hubspot_deals.errors import (
     DatabaseLostError,
+    HubSpotBusyError,
     HubSpotDealsError,
-    HubSpotRateLimitError,
     IncompleteScanError,
     LeaseLostError,
     LoadFailedError,
@@ -171,7 +171,7 @@ def _record(lease: Lease, error: Exception) -> None:
         else f"Unexpected {type(error).__name__}; Dagster run {lease.run_id} has its details."
     )
     match error:
-        case HubSpotRateLimitError(free_at=datetime() as free_at):
+        case HubSpotBusyError(free_at=datetime() as free_at):
             outcomes.pause(lease, free_at, message)
             raise ScanPausedError(lease.config.scan_id, free_at) from error
         case LoadFailedError() | DatabaseLostError():

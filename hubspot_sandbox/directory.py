@@ -51,9 +51,12 @@ class Directory:
         owners = [owner for owner in owners if email in {None, owner["email"]}]
         first = int(after) if after and is_number(after) else 0
         left = [owner for owner in owners if int(owner["id"]) >= first]
-        body: dict[str, Any] = {"results": left[:limit]}
-        if len(left) > limit:
-            cursor = left[limit]["id"]
+        kind = call.page_fault[0] if call.page_fault else ""
+        body: dict[str, Any] = {"results": [] if kind == "empty_page" else left[:limit]}
+        # An empty page and a looping one continue where they begin.
+        following = left[:1] if kind in {"empty_page", "cursor_loop"} else left[limit : limit + 1]
+        if following:
+            cursor = following[0]["id"]
             link = f"{call.base_url}{call.path}?limit={limit}&after={cursor}"
             if query.flag(b"archived"):
                 link += "&archived=true"

@@ -28,7 +28,7 @@ _REFUSALS: Final[dict[str, Callable[[], ApiError]]] = {
     "daily_429": daily_exceeded,
     "missing_scope": lambda: missing_scopes({"crm.objects.deals.read", "crm.schemas.deals.read"}),
 }
-FAULTS: Final = frozenset({"status", "stall", "html_200", "expire_token"}).union(
+FAULTS: Final = frozenset({"status", "stall", "html_200", "cut_json", "expire_token"}).union(
     PAGE_FAULTS, _WIRE_FAULTS, _REFUSALS
 )
 _MATCHES: Final = frozenset({"kind", "method", "path_contains", "query_contains", "body_contains"})
@@ -85,6 +85,8 @@ class Fault:
         reply.mangle = _WIRE_FAULTS.get(self.type, Mangle.NONE)
         if self.type == "stall":
             reply.delay += self.seconds
+        if self.type == "cut_json" and isinstance(reply.body, bytes):
+            reply.body = reply.body[: len(reply.body) // 2]
         return reply
 
 

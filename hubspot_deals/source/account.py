@@ -1,14 +1,17 @@
 """One HubSpot account as ordinary blocking calls: the door of the source for everything else.
 
 Requests run on an event loop in a thread of their own, so that pages are read ahead while the
-caller loads earlier ones, and an interrupt in the caller's thread ends both.
+caller loads earlier ones, and an interrupt in the caller's thread ends both. Another thread can
+end them too: `HubSpotAccount.abort`.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from threading import Lock
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -18,16 +21,20 @@ from pydantic import SecretStr
 from hubspot_deals.contract import DateRange
 from hubspot_deals.errors import HubSpotRequestError, HubSpotScopeError
 from hubspot_deals.source.client import ConnectionOptions, HubSpotClient, RequestCounts
-from hubspot_deals.source.deals import DealPage, DealReader
+from hubspot_deals.source.deals import LIST_PAGE, DealPage, DealReader, largest_page
 from hubspot_deals.source.endpoints import Endpoints
 from hubspot_deals.source.owners import fetch_owners
 from hubspot_deals.source.pipelines import fetch_pipelines
 from hubspot_deals.source.plan import Checkpoint, DealRange
 from hubspot_deals.source.properties import fetch_definitions
+from hubspot_deals.source.retries import zone_of
 
 _T = TypeVar("_T")
-_READ_AHEAD_PAGES: Final = 50
-"""Pages held in memory while the loader is busy: some 5 MB with a hundred properties."""
+_READ_AHEAD_PAGES: Final = 45
+"""Pages of the list, or as many deals of a search, held in memory while the loader is busy. With a
+chunk of 5,000 deals that is being loaded, and a page in the hands of the reader and one in those of
+the loader, at most 10,000 deals are read again after a kill."""
+_Queue = asyncio.Queue[DealPage | Exception | None]
 
 
 @dataclass(slots=True)
@@ -50,6 +57,9 @@ class HubSpotAccount(AbstractContextManager["HubSpotAccount"]):
         self.notes: list[str] = []
         """What could not be read, and what that means for the scan."""
         self._portal: BlockingPortal | None = None
+        self._lock = Lock()
+        self._under_way: set[Future[Any]] = set()
+        self._abort_error: Exception | None = None
 
     def __enter__(self) -> Self:
         self._portal = self._stack.enter_context(start_blocking_portal())
@@ -74,6 +84,17 @@ class HubSpotAccount(AbstractContextManager["HubSpotAccount"]):
         """Seconds that requests waited for HubSpot's budgets."""
         return self._client.governor.throttled_seconds
 
+    def abort(self, error: Exception) -> None:
+        """Let every call that is under way or comes later raise this error, at once.
+
+        For any thread. The first error counts.
+        """
+        with self._lock:
+            self._abort_error = self._abort_error or error
+            under_way = list(self._under_way)
+        for future in under_way:
+            future.cancel()
+
     def check_access(self) -> None:
         """Find out in two or three requests whether this token can read deals at all.
 
@@ -82,6 +103,7 @@ class HubSpotAccount(AbstractContextManager["HubSpotAccount"]):
         self._call(self._find_deals)
         details = self._optional("The account's details are not known.", self._fetch_details)
         self.portal_id = details.get("portalId") if details else None
+        self._client.time_zone = zone_of(details.get("timeZone")) if details else None
 
     def fetch_definitions(self, *, required: bool = False) -> list[dict[str, Any]]:
         """Return the deal property definitions as HubSpot sends them.
@@ -125,15 +147,18 @@ class HubSpotAccount(AbstractContextManager["HubSpotAccount"]):
         reader = DealReader(self._client, self._endpoints, properties)
         for deal_id, owner_id in earlier:
             reader.remember(int(deal_id), owner_id)
-        portal = self._require_portal()
-        queue: asyncio.Queue[DealPage | Exception | None] = portal.call(
-            lambda: asyncio.Queue(_READ_AHEAD_PAGES)
-        )
-        reading = portal.start_task_soon(_read_into, queue, reader, plan, start or Checkpoint())
+        queue = _Queue(_READ_AHEAD_PAGES * LIST_PAGE // largest_page(plan))
+        reading = self._begin(_read_into, queue, reader, plan, start or Checkpoint())
         try:
-            yield DealStream(_take_from(portal, queue), reader)
+            yield DealStream(self._take_from(queue), reader)
         finally:
-            reading.cancel()
+            self._end(reading)
+
+    def _take_from(self, queue: _Queue) -> Iterator[DealPage]:
+        while (item := self._call(queue.get)) is not None:
+            if isinstance(item, Exception):
+                raise item
+            yield item
 
     async def _find_deals(self) -> None:
         """Read one deal; a server that does not know the path is asked by its other spellings."""
@@ -163,8 +188,32 @@ class HubSpotAccount(AbstractContextManager["HubSpotAccount"]):
             return None
 
     def _call(self, request: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-        answer: _T = self._require_portal().call(request)
-        return answer
+        """Carry a request out, or raise what the account was aborted with meanwhile."""
+        future = self._begin(request)
+        try:
+            return future.result()
+        except CancelledError:
+            if self._abort_error is not None:
+                raise self._abort_error from None
+            raise
+        finally:
+            self._end(future)
+
+    def _begin(self, function: Callable[..., Awaitable[_T]], *arguments: object) -> Future[_T]:
+        if self._abort_error is not None:
+            raise self._abort_error
+        future: Future[_T] = self._require_portal().start_task_soon(function, *arguments)
+        with self._lock:
+            self._under_way.add(future)
+        if self._abort_error is not None:  # meanwhile, when this future was not yet known
+            self._end(future)
+            raise self._abort_error
+        return future
+
+    def _end(self, future: Future[Any]) -> None:
+        future.cancel()
+        with self._lock:
+            self._under_way.discard(future)
 
     def _require_portal(self) -> BlockingPortal:
         if self._portal is None:
@@ -174,10 +223,7 @@ class HubSpotAccount(AbstractContextManager["HubSpotAccount"]):
 
 
 async def _read_into(
-    queue: "asyncio.Queue[DealPage | Exception | None]",
-    reader: DealReader,
-    plan: Sequence[DealRange],
-    start: Checkpoint,
+    queue: _Queue, reader: DealReader, plan: Sequence[DealRange], start: Checkpoint
 ) -> None:
     try:
         async for page in reader.pages(plan, start):
@@ -186,12 +232,3 @@ async def _read_into(
         await queue.put(error)
     else:
         await queue.put(None)
-
-
-def _take_from(
-    portal: BlockingPortal, queue: "asyncio.Queue[DealPage | Exception | None]"
-) -> Iterator[DealPage]:
-    while (item := portal.call(queue.get)) is not None:
-        if isinstance(item, Exception):
-            raise item
-        yield item

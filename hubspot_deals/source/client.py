@@ -1,40 +1,42 @@
 """HTTP to HubSpot: authorization, pacing, retries, and the one place where answers become errors.
 
-One retry policy for all requests, bounded in total time. Nothing here knows what a deal is.
+When a request is repeated is decided in `retries`. Nothing here knows what a deal is.
 """
 
 import json
-import random
 import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import aiohttp
 import orjson
 from pydantic import SecretStr
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_before_delay
 
 from hubspot_deals.errors import (
     HubSpotAuthenticationError,
-    HubSpotDealsError,
     HubSpotRateLimitError,
     HubSpotRequestError,
     HubSpotScopeError,
-    HubSpotUnavailableError,
 )
 from hubspot_deals.source.endpoints import Endpoint
-from hubspot_deals.source.governor import SEARCHES_PER_SECOND, Budget, Governor
+from hubspot_deals.source.governor import SEARCHES_PER_SECOND, Governor
+from hubspot_deals.source.retries import (
+    REFUSED,
+    REJECTED,
+    REPEATED,
+    RepeatableAnswer,
+    asked_wait,
+    attempts,
+    day_is_over,
+    final_error,
+)
 
-# 423 locked, 477 portal migration, 520-526 and 530 come from the network edge as HTML.
-_RETRIED_STATUSES: Final = frozenset({408, 423, 477, 500, 502, 503, 504, *range(520, 527)})
-_EDGE_REJECTED: Final = 530
-"""What a malformed token gets from the network edge before HubSpot sees it."""
-_SHORT_PAUSE, _LONG_PAUSE = 0.2, 20.0
-_SEARCH_PAUSE, _BURST_PAUSE = 1.0, 2.0
-_USUAL_PAUSES: Final = {423: 2.0, 477: 2.0}
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
 _ANSWER_CHARACTERS: Final = 300
 _LOOKED_AT: Final = 10_000
 """Characters of an unreadable answer that its excerpt is made from."""
@@ -49,14 +51,20 @@ class RequestCounts:
     retries: int = 0
 
 
-class _RetryableAnswer(Exception):  # noqa: N818 - never leaves this module
-    """An answer that may be better next time, the wait it asks for, and the error if it is not."""
+@dataclass(slots=True)
+class _Request:
+    """One request, which may be sent several times."""
 
-    def __init__(self, what: str, *, wait: float | None = None, refused: bool = False) -> None:
-        super().__init__(what)
-        self.what = what
-        self.wait = wait
-        self.refused = refused
+    method: str
+    endpoint: Endpoint
+    params: Mapping[str, str] | None
+    body: bytes | None = None
+    is_doubted: bool = False
+    """Whether a rejection of the token was already taken for a mistake."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.method} {self.endpoint.path}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +87,9 @@ class HubSpotClient:
         self._session: aiohttp.ClientSession | None = None
         self.governor = Governor(options.searches_per_second)
         self.counts = RequestCounts()
+        self.time_zone: ZoneInfo | None = None
+        """The account's own, at whose midnight the daily limit ends; None until it is known."""
+        self._token_has_worked = False
 
     async def __aenter__(self) -> Self:
         timeout = aiohttp.ClientTimeout(
@@ -109,7 +120,7 @@ class HubSpotClient:
         self, endpoint: Endpoint, params: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
         """Return the JSON object at a path."""
-        return await self._request("GET", endpoint, params=params)
+        return await self._carry_out(_Request("GET", endpoint, params))
 
     async def post(
         self,
@@ -118,65 +129,50 @@ class HubSpotClient:
         params: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         """Send a JSON object and return the answer's. For reads only: it is repeated on faults."""
-        return await self._request("POST", endpoint, params=params, body=orjson.dumps(body))
+        return await self._carry_out(_Request("POST", endpoint, params, orjson.dumps(body)))
 
-    async def _request(
-        self,
-        method: str,
-        endpoint: Endpoint,
-        *,
-        params: Mapping[str, str] | None,
-        body: bytes | None = None,
-    ) -> dict[str, Any]:
-        name = f"{method} {endpoint.path}"
-        retrying = AsyncRetrying(
-            retry=retry_if_exception_type(_RetryableAnswer),
-            stop=stop_before_delay(self._options.retry_time),
-            wait=_pause,
-            reraise=True,
-        )
+    async def _carry_out(self, request: _Request) -> dict[str, Any]:
+        """Send a request until an answer is good, as long as the retry policy allows."""
+        retry_time, budget = self._options.retry_time, request.endpoint.budget
         began = time.monotonic()
         try:
-            async for attempt in retrying:
+            async for attempt in attempts(retry_time, lambda: self.governor.closed_for(budget)):
                 with attempt:
                     self.counts.retries += attempt.retry_state.attempt_number > 1
-                    return await self._send(method, endpoint, name, params=params, body=body)
-        except _RetryableAnswer as answer:
+                    return await self._send(request)
+        except RepeatableAnswer as answer:
+            seconds = time.monotonic() - began
             # Not chained: a network error quotes the server, and what it quotes may be the token.
-            raise self._gave_up(name, endpoint, answer, time.monotonic() - began) from None
-        raise AssertionError(name)
+            raise final_error(
+                request.name, budget, answer, seconds=seconds, retry_time=retry_time
+            ) from None
+        raise AssertionError(request.name)
 
-    async def _send(
-        self,
-        method: str,
-        endpoint: Endpoint,
-        name: str,
-        *,
-        params: Mapping[str, str] | None,
-        body: bytes | None,
-    ) -> dict[str, Any]:
+    async def _send(self, request: _Request) -> dict[str, Any]:
         if self._session is None:
             msg = "HubSpotClient must be entered before it sends requests"
             raise RuntimeError(msg)
-        await self.governor.admit(endpoint.budget)
+        await self.governor.admit(request.endpoint.budget)
         self.counts.requests += 1
+        has_body = request.body is not None
         try:
             async with self._session.request(
-                method,
-                self._options.base_url.rstrip("/") + endpoint.path,
-                params=params,
-                data=body,
-                headers={"Content-Type": "application/json"} if body is not None else None,
+                request.method,
+                self._options.base_url.rstrip("/") + request.endpoint.path,
+                params=request.params,
+                data=request.body,
+                headers={"Content-Type": "application/json"} if has_body else None,
                 # A redirect would carry the token to wherever the answer says.
                 allow_redirects=False,
             ) as response:
                 content = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise _RetryableAnswer(self._quote(f"{type(error).__name__}: {error}")) from error
+            raise RepeatableAnswer(self._quote(f"{type(error).__name__}: {error}")) from error
         self.governor.observe(response.headers)
         if 200 <= response.status < 300:  # noqa: PLR2004
+            self._token_has_worked = True
             return self._parse(content)
-        raise self._failed(name, endpoint, response, content)
+        raise self._failed(request, response, content)
 
     def _parse(self, content: bytes) -> dict[str, Any]:
         """HTML or cut JSON with status 200 comes from the network edge; it passes."""
@@ -184,58 +180,54 @@ class HubSpotClient:
             answer = _load_json(content)
         except (ValueError, RecursionError) as error:
             what = f"HTTP 200 without valid JSON ({self._quote(content.decode(errors='replace'))})"
-            raise _RetryableAnswer(what) from error
+            raise RepeatableAnswer(what) from error
         if not isinstance(answer, dict):
             what = f"HTTP 200 with a JSON {type(answer).__name__}"
-            raise _RetryableAnswer(what)
+            raise RepeatableAnswer(what)
         return answer
 
     def _failed(
-        self, name: str, endpoint: Endpoint, response: aiohttp.ClientResponse, content: bytes
+        self, request: _Request, response: aiohttp.ClientResponse, content: bytes
     ) -> Exception:
         """Return the exception for an unsuccessful answer."""
         status, fields = response.status, _error_fields(content)
         answer = self._quote(str(fields.get("message") or content.decode(errors="replace")))
         if status == 429:  # noqa: PLR2004
-            return self._refused(name, endpoint, response, fields)
-        if status in _RETRIED_STATUSES:
-            asked = _retry_after(response)
+            return self._refused(request, response, fields)
+        if status in REPEATED:
+            asked = asked_wait(response.headers)
             what = f"HTTP {status} ({answer})" + (f", wait {asked:.0f} s" if asked else "")
-            return _RetryableAnswer(what, wait=asked or _USUAL_PAUSES.get(status))
-        if status in {401, _EDGE_REJECTED}:
-            return HubSpotAuthenticationError(name, status, answer)
+            return RepeatableAnswer(what, wait=asked or REPEATED[status], asked=asked)
+        if status in REJECTED:
+            return self._rejected(request, status, answer)
         # Without a HubSpot body a 403 comes from something in between, such as a firewall.
         if status == 403 and fields:  # noqa: PLR2004
             scopes = [self._quote(scope) for scope in _missing_scopes(fields)]
-            return HubSpotScopeError(name, scopes or [endpoint.scope], answer)
-        return HubSpotRequestError(name, status, answer, _ADVICE.get(status, ""))
+            return HubSpotScopeError(request.name, scopes or [request.endpoint.scope], answer)
+        return HubSpotRequestError(request.name, status, answer, _ADVICE.get(status, ""))
+
+    def _rejected(self, request: _Request, status: int, answer: str) -> Exception:
+        error = HubSpotAuthenticationError(request.name, status, answer)
+        if request.is_doubted or not self._token_has_worked:
+            return error
+        request.is_doubted = True
+        return RepeatableAnswer(answer, error=error)
 
     def _refused(
-        self,
-        name: str,
-        endpoint: Endpoint,
-        response: aiohttp.ClientResponse,
-        fields: Mapping[str, Any],
+        self, request: _Request, response: aiohttp.ClientResponse, fields: Mapping[str, Any]
     ) -> Exception:
         """A refusal closes the whole budget, so that no other request runs into it as well."""
         if fields.get("policyName") == "DAILY" or "daily" in str(fields.get("message", "")).lower():
-            return HubSpotRateLimitError(name, "daily", "free again at the account's midnight")
-        usual = _SEARCH_PAUSE if endpoint.budget is Budget.SEARCH else _BURST_PAUSE
-        wait = _retry_after(response) or usual
+            free_at = day_is_over(response.headers, self.time_zone)
+            return HubSpotRateLimitError(request.name, "daily", free_at)
+        budget = request.endpoint.budget
+        asked = asked_wait(response.headers)
+        wait = asked or REFUSED[budget]
         if wait > self._options.retry_time:
-            return HubSpotRateLimitError(name, endpoint.budget.value, f"free in {wait:.0f} s")
+            return RepeatableAnswer("HTTP 429", wait=wait, asked=asked, refused=True)
         # The governor does the waiting, so that it is counted as such.
-        self.governor.close(endpoint.budget, wait)
-        return _RetryableAnswer("HTTP 429", wait=0, refused=True)
-
-    def _gave_up(
-        self, name: str, endpoint: Endpoint, answer: _RetryableAnswer, seconds: float
-    ) -> HubSpotDealsError:
-        if answer.refused:
-            return HubSpotRateLimitError(
-                name, endpoint.budget.value, f"still not free after {seconds:.0f} s"
-            )
-        return HubSpotUnavailableError(name, answer.what, seconds)
+        self.governor.close(budget, wait)
+        return RepeatableAnswer("HTTP 429", wait=0, asked=asked, refused=True)
 
     def _quote(self, text: str) -> str:
         """Return the start of what a server said, fit for an error that is stored and shown.
@@ -252,21 +244,6 @@ _ADVICE: Final = {
     404: "Check HUBSPOT_DEALS_HUBSPOT_URL and HUBSPOT_DEALS_HUBSPOT_API_VERSION.",
     414: "Too many properties for one address; name fewer of them.",
 }
-
-
-def _pause(state: RetryCallState) -> float:
-    """What the answer asked for, or else an exponential pause with full jitter."""
-    answer = state.outcome.exception() if state.outcome else None
-    if isinstance(answer, _RetryableAnswer) and answer.wait is not None:
-        return answer.wait
-    ceiling = min(_LONG_PAUSE, _SHORT_PAUSE * 2.0**state.attempt_number)
-    return random.uniform(ceiling / 2, ceiling)  # noqa: S311 - spreads retries, guards nothing
-
-
-def _retry_after(response: aiohttp.ClientResponse) -> float | None:
-    """Seconds. HubSpot sends the header rarely, and then as whole seconds."""
-    value = response.headers.get("Retry-After", "")
-    return float(value) if value.isascii() and value.isdecimal() else None
 
 
 def _load_json(content: bytes) -> Any:

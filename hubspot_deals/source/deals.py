@@ -19,7 +19,7 @@ from hubspot_deals.source.plan import (
     is_inside,
 )
 from hubspot_deals.source.properties import OWNER_PROPERTY
-from hubspot_deals.source.search import DealSearch, UnsoundSearchError
+from hubspot_deals.source.search import SEARCH_PAGE, DealSearch, UnsoundSearchError
 
 LIST_PAGE: Final = 100
 _LONGEST_QUERY: Final = 3_500
@@ -27,6 +27,12 @@ _LONGEST_QUERY: Final = 3_500
 other servers already half or a quarter of that."""
 _LIST_INSTEAD: Final = "list:"
 """Begins a cursor of the list that took the place of a search."""
+
+
+def largest_page(plan: Sequence[DealRange]) -> int:
+    """Return the most deals that one page of a plan can have."""
+    is_searched = any(isinstance(deal_range, SearchRange) for deal_range in plan)
+    return SEARCH_PAGE if is_searched else LIST_PAGE
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,9 @@ _SHARE: Final = 0.97
 _BUCKET: Final = 5
 """Requests that may go at once. Bucket and rate together stay inside the rolling window."""
 
+_FULL_PAUSE: Final = 1.0
+"""Seconds to let a full burst window drain: a tenth of it."""
+
 
 class Budget(StrEnum):
     """Which of HubSpot's budgets a request draws on."""
@@ -57,10 +60,14 @@ class Governor:
         """Wait until one more request may be sent."""
         began = time.monotonic()
         gate = self._gates[budget]
-        if (wait := gate.closed_until - time.monotonic()) > 0:
+        if (wait := self.closed_for(budget)) > 0:
             await asyncio.sleep(wait)
         await gate.limiter.acquire()
         self.throttled_seconds += time.monotonic() - began
+
+    def closed_for(self, budget: Budget) -> float:
+        """Seconds for which nothing more is sent on a budget."""
+        return max(0.0, self._gates[budget].closed_until - time.monotonic())
 
     def close(self, budget: Budget, seconds: float) -> None:
         """Send nothing more on this budget for a while: HubSpot has refused a request."""
@@ -68,12 +75,15 @@ class Governor:
         gate.closed_until = max(gate.closed_until, time.monotonic() + seconds)
 
     def observe(self, headers: Mapping[str, str]) -> None:
-        """Take the account's burst limit from an answer's headers."""
+        """Take the account's burst limit from an answer's headers, and a hint that it is near."""
         limit = headers.get("X-HubSpot-RateLimit-Max", "")
         gate = self._gates[Budget.BURST]
         if _LIMIT.fullmatch(limit) and int(limit) > _BUCKET and int(limit) != gate.limit:
             gate.limit = int(limit)
             gate.limiter = _burst_limiter(gate.limit)
+        if headers.get("X-HubSpot-RateLimit-Remaining") == "0":
+            # Somebody else uses this token too; the next request would be refused.
+            self.close(Budget.BURST, _FULL_PAUSE)
 
 
 def _burst_limiter(limit: float) -> AsyncLimiter:

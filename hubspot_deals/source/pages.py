@@ -20,20 +20,27 @@ async def walk_list(
     """Yield the answers of a list with the cursor behind each, None behind the last one.
 
     The cursor may be anything; only its absence ends the list. Raises HubSpotProtocolError when
-    one comes back, instead of looping.
+    one comes back, instead of looping. An empty page may come back to itself once: that it failed
+    to fill is no loop.
     """
     used: set[str] = set()
+    asked_again: set[str] = set()
     while True:
         cursor = {} if after is None else {"after": after}
         page = await client.get(endpoint, {**params, **cursor})
-        after = next_cursor(page)
-        if after in used:
-            msg = f"HubSpot's list {endpoint.path} gave the cursor {after!r} twice; stopped."
-            raise HubSpotProtocolError(msg)
-        yield page, after
-        if after is None:
+        following = next_cursor(page)
+        if following in used:
+            if following != after or page.get("results") or following in asked_again:
+                msg = (
+                    f"HubSpot's list {endpoint.path} gave the cursor {following!r} twice; stopped."
+                )
+                raise HubSpotProtocolError(msg)
+            asked_again.add(following)
+        yield page, following
+        if following is None:
             return
-        used.add(after)
+        used.add(following)
+        after = following
 
 
 def results_of(page: Mapping[str, Any], *, key: str = "id") -> list[dict[str, Any]]:

@@ -150,6 +150,26 @@ def test_a_cut_body(running: SandboxProcess) -> None:
         _get(running)
 
 
+def test_cut_json_of_the_right_length(running: SandboxProcess) -> None:
+    running.control.add_fault({"type": "cut_json"})
+    status, body = _get(running)
+    assert (status, body[:12]) == (200, b'{"results":[')
+    with pytest.raises(orjson.JSONDecodeError):
+        orjson.loads(body)
+
+
+@pytest.mark.parametrize(("fault", "found"), [("cursor_loop", 12), ("empty_page", 0)])
+def test_pages_of_owners_can_loop_and_be_empty(
+    sandbox: DirectSandbox, fault: str, found: int
+) -> None:
+    whole = sandbox.get("/crm/v3/owners").json
+    first = whole["results"][0]["id"]
+    _rule(sandbox, {"type": fault}, match={"kind": "owners"})
+    page = sandbox.get(f"/crm/v3/owners?after={first}").json
+    assert (len(page["results"]), page["paging"]["next"]["after"]) == (found, first)
+    assert sandbox.get(f"/crm/v3/owners?after={first}").json == whole
+
+
 def test_a_wrong_content_length(running: SandboxProcess) -> None:
     running.control.add_fault({"type": "wrong_length"})
     status, body = _get(running)

@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Thread
 from wsgiref.simple_server import WSGIRequestHandler, make_server
+from zoneinfo import ZoneInfo
 
 import orjson
 import pytest
 from pydantic import SecretStr
 
-from hubspot_deals.errors import HubSpotRequestError, HubSpotScopeError
+from hubspot_deals.errors import HubSpotProtocolError, HubSpotRequestError, HubSpotScopeError
 from hubspot_deals.source.account import HubSpotAccount
 from hubspot_deals.source.client import ConnectionOptions
 
@@ -98,3 +99,21 @@ def test_what_only_explains_deals_may_be_missing_and_is_noted(answer):
 def test_definitions_that_a_scan_needs_must_be_there():
     with account_of({f"{DATED}/0-3": EMPTY}) as account, pytest.raises(HubSpotRequestError):
         account.fetch_definitions(required=True)
+
+
+def test_a_list_that_loops_is_not_followed():
+    loop = (200, {"results": [{"id": "1"}], "paging": {"next": {"after": "x"}}})
+    with (
+        account_of({"/crm/owners/2026-03": loop}) as account,
+        pytest.raises(HubSpotProtocolError, match="cursor 'x' twice"),
+    ):
+        account.fetch_owners()
+
+
+@pytest.mark.parametrize(("name", "zone"), [("US/Eastern", ZoneInfo("US/Eastern")), ("?", None)])
+def test_the_accounts_time_zone_is_learned_from_its_details(name, zone):
+    details = (200, {"portalId": 7, "timeZone": name})
+    routes = {f"{DATED}/0-3": EMPTY, "/account-info/2026-03/details": details}
+    with account_of(routes) as account:
+        account.check_access()
+        assert account._client.time_zone == zone

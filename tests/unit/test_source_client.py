@@ -7,12 +7,15 @@ import struct
 import time
 import traceback
 from contextlib import suppress
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 from pydantic import SecretStr
 
 from hubspot_deals.errors import (
     HubSpotAuthenticationError,
+    HubSpotBusyError,
     HubSpotDealsError,
     HubSpotRateLimitError,
     HubSpotRequestError,
@@ -22,6 +25,7 @@ from hubspot_deals.errors import (
 from hubspot_deals.source.client import ConnectionOptions, HubSpotClient
 from hubspot_deals.source.endpoints import Endpoints
 from hubspot_deals.source.governor import BURST_REQUESTS
+from hubspot_deals.source.retries import next_reset
 
 TOKEN = "canary-token-0123456789"
 ENDPOINTS = Endpoints.of_version("v3")
@@ -87,9 +91,13 @@ def options(server, **changes):
     return ConnectionOptions(base_url=server.url, api_version="v3", **{**given, **changes})
 
 
+def client_of(server, **changes):
+    return HubSpotClient(SecretStr(TOKEN), options(server, **changes))
+
+
 async def ask(server, *, endpoint=ENDPOINTS.deals, **changes):
     """The answer or the error of one request, and the client that sent it."""
-    async with HubSpotClient(SecretStr(TOKEN), options(server, **changes)) as client:
+    async with client_of(server, **changes) as client:
         try:
             if endpoint is ENDPOINTS.search:
                 return await client.post(endpoint, {"limit": 1}), client
@@ -142,11 +150,17 @@ ENDINGS = {
     ),
     "429 for ever": (http(429, Retry_After="9" * 5_000), HubSpotRateLimitError, "ten-second"),
     "423": (error(423, "locked"), HubSpotUnavailableError, "423 (locked)"),
-    "477": (http(477, Retry_After="86400"), HubSpotUnavailableError, "wait 86400 s"),
+    "477": (http(477, Retry_After="86400"), HubSpotBusyError, "wait 86400 s"),
+    "477 bare": (http(477), HubSpotUnavailableError, "477"),
     "500": (error(500, "internal error"), HubSpotUnavailableError, "500 (internal error)"),
     "502": (html(502), HubSpotUnavailableError, "502"),
     "503 until a date": (
-        http(503, Retry_After="Wed, 21 Oct 2026 07:28:00 GMT"),
+        http(503, Retry_After="Wed, 21 Oct 2093 07:28:00 GMT"),
+        HubSpotBusyError,
+        "wait 86400 s",
+    ),
+    "503 until a date that is past": (
+        http(503, Retry_After="Wed, 21 Oct 2015 07:28:00 GMT"),
         HubSpotUnavailableError,
         "503",
     ),
@@ -299,8 +313,70 @@ def test_waiting_longer_than_allowed_is_not_begun():
     began = time.monotonic()
     raised, client, _ = outcome(http(503, Retry_After="3600"), retry_time=30)
     assert "wait 3600 s" in str(raised)
+    assert 3_590 < (raised.free_at - datetime.now(UTC)).total_seconds() <= 3_600
     assert client.counts.requests == 1
     assert time.monotonic() - began < 1.5
+
+
+@pytest.mark.parametrize("status", [423, 429, 477, 503])
+def test_waiting_past_the_time_that_is_left_is_not_begun_either(status):
+    began = time.monotonic()
+    replies = [http(status, Retry_After="1"), http(status, Retry_After="2")]
+    raised, client, _ = outcome(*replies, http(), retry_time=2.5)
+    assert isinstance(raised, HubSpotUnavailableError | HubSpotRateLimitError)
+    assert getattr(raised, "free_at", None) is None
+    assert client.counts.requests == 2
+    assert time.monotonic() - began < 2.5
+
+
+def test_a_budget_that_another_request_closed_counts_as_waiting_too():
+    async def scenario():
+        async with Server(html(502)) as server, client_of(server, retry_time=1) as client:
+            client.governor.close(ENDPOINTS.deals.budget, 0.5)
+            began = time.monotonic()
+            with pytest.raises(HubSpotUnavailableError):
+                await client.get(ENDPOINTS.deals)
+            return time.monotonic() - began
+
+    assert 0.5 < asyncio.run(scenario()) < 1.5
+
+
+def test_the_daily_limit_is_free_again_at_the_accounts_midnight_or_when_hubspot_says():
+    zone = ZoneInfo("US/Eastern")
+    told = http(429, {"message": "your daily limit."}, Retry_After="7200")
+
+    async def ask_twice():
+        async with Server(ENDINGS["429 daily"][0], told) as server, client_of(server) as client:
+            client.time_zone = zone
+            moments = []
+            for _ in range(2):
+                with pytest.raises(HubSpotRateLimitError, match="its daily limit") as raised:
+                    await client.get(ENDPOINTS.deals)
+                moments.append(raised.value.free_at)
+            return moments
+
+    at_midnight, when_told = asyncio.run(ask_twice())
+    assert 0 <= (at_midnight - next_reset(datetime.now(UTC), zone)).total_seconds() <= 60
+    assert 7_190 < (when_told - datetime.now(UTC)).total_seconds() <= 7_200
+
+
+def test_a_token_that_worked_before_is_tried_once_more():
+    rejected = error(401, "expired")
+
+    async def scenario(*replies):
+        async with (
+            Server(http(), *replies) as server,
+            client_of(server, retry_time=10) as client,
+        ):
+            await client.get(ENDPOINTS.deals)
+            try:
+                return await client.get(ENDPOINTS.deals), client.counts.requests
+            except HubSpotDealsError as raised:
+                return type(raised), client.counts.requests
+
+    assert asyncio.run(scenario(rejected, http())) == (GOOD, 3)
+    assert asyncio.run(scenario(html(502), rejected, html(502), http())) == (GOOD, 5)
+    assert asyncio.run(scenario(rejected)) == (HubSpotAuthenticationError, 3)
 
 
 def test_lone_surrogates_become_replacement_characters_and_pairs_stay():

@@ -150,6 +150,11 @@ def test_short_and_empty_pages_do_not_end_a_list():
     assert ids(read(script, ListRange())[0]) == ["1", "2"]
 
 
+def test_an_empty_page_that_comes_back_to_itself_is_asked_for_once_more():
+    script = Script(page(deal(1), after="a"), page(after="a"), page(deal(2), after="b"), page())
+    assert ids(read(script, ListRange())[0]) == ["1", "2"]
+
+
 def test_an_empty_search_page_is_asked_for_again_before_it_is_passed_over():
     script = Script(page(after="4"), page(deal(1), after="4"), page(deal(2)))
     assert ids(read(script, SearchRange(ANY_DAY))[0]) == ["1", "2"]
@@ -161,6 +166,11 @@ LOOPS = {
     "list, same cursor": ([page(deal(1), after="a")] * 2, ListRange()),
     "list, two cursors": (
         [page(deal(1), after="a"), page(deal(2), after="b"), page(deal(3), after="a")],
+        ListRange(),
+    ),
+    "list, empty pages": ([page(after="a")] * 3, ListRange()),
+    "list, two cursors, empty pages": (
+        [page(after="a"), page(after="b"), page(after="a")],
         ListRange(),
     ),
     "search, empty pages": ([page(after="4")] * 4, SearchRange(ANY_DAY)),

@@ -128,3 +128,12 @@ def test_a_refusal_closes_its_budget_for_a_while_and_no_other():
     assert ordinary < 0.1
     assert 0.2 <= search < 1
     assert throttled == pytest.approx(search, abs=0.05)
+
+
+def test_a_window_that_is_full_is_left_to_drain():
+    governor = Governor()
+    governor.observe({"X-HubSpot-RateLimit-Remaining": "1"})
+    assert governor.closed_for(Budget.BURST) == 0
+    governor.observe({"X-HubSpot-RateLimit-Remaining": "0"})
+    assert 0.9 < governor.closed_for(Budget.BURST) <= 1
+    assert governor.closed_for(Budget.SEARCH) == 0

@@ -23,8 +23,10 @@ from hubspot_deals.errors import (
     HubSpotDealsError,
     IdempotencyConflictError,
     PermanentError,
+    ResultsRemovedError,
     ScanExistsError,
     ScanNotFoundError,
+    ScanStateError,
     TransientError,
 )
 
@@ -86,8 +88,10 @@ class BodyError(HTTPException):
 
 _STATUSES: Final[Mapping[type[HubSpotDealsError], tuple[int, str]]] = {
     ScanNotFoundError: (404, "SCAN_NOT_FOUND"),
+    ResultsRemovedError: (404, "RESULTS_REMOVED"),
     ScanExistsError: (409, "SCAN_EXISTS"),
     IdempotencyConflictError: (409, "IDEMPOTENCY_CONFLICT"),
+    ScanStateError: (400, "SCAN_STATE"),
     ScanNotCompletedError: (400, "SCAN_NOT_COMPLETED"),
     UnknownTableError: (400, "UNKNOWN_TABLE"),
     SnapshotReplacedError: (409, "SNAPSHOT_REPLACED"),
@@ -99,6 +103,7 @@ _TEXTS: Final[Mapping[str, str]] = {
     "string_too_short": "{label} must have at least {min_length} characters",
     "string_too_long": "{label} must have at most {max_length} characters",
     "bool_type": "{label} must be true or false",
+    "bool_parsing": "{label} must be true or false",
     "list_type": "{label} must be a list",
     "dict_type": "{label} must be an object",
     "model_type": "{label} must be an object",

@@ -17,11 +17,15 @@ from api.errors import add_error_handlers
 from api.health.endpoints import router as health_router
 from api.health.probe import HealthProbe
 from api.logs import configure_logging
+from api.maintenance.endpoints import router as maintenance_router
 from api.middleware import RequestEnvelope
 from api.pipeline.endpoints import router as pipeline_router
 from api.results.endpoints import router as results_router
+from api.scans.background import Background
 from api.scans.endpoints import router as scans_router
 from api.scans.launcher import ScanLauncher
+from api.scans.remover import ScanRemover
+from api.scans.stopper import RunStopper
 from api.settings import ApiSettings
 from hubspot_deals.settings import load_settings
 from hubspot_deals.warehouse.credentials import KeyRing
@@ -29,8 +33,9 @@ from hubspot_deals.warehouse.credentials import KeyRing
 API_VERSION: Final = "1.0.0"
 _PREFIX: Final = "/api/v1"
 _DESCRIPTION: Final = """
-Extracts the deals of a HubSpot account into PostgreSQL: start a scan, follow it, page through
-its tables. The HubSpot access token travels in the body of the start request.
+Extracts the deals of a HubSpot account into PostgreSQL: start a scan, follow it, pause, resume or
+cancel it, page through its tables, remove it. The HubSpot access token travels in the body of the
+start request.
 """
 _CONNECT_SECONDS: Final = 5
 _POOL_SECONDS: Final = 5
@@ -49,6 +54,8 @@ class State(TypedDict):
     pool: ConnectionPool
     gateway: DagsterGateway
     launcher: ScanLauncher
+    stopper: RunStopper
+    remover: ScanRemover
     probe: HealthProbe
 
 
@@ -77,7 +84,13 @@ def build_app(lifespan: Lifespan | None = None) -> FastAPI:
         generate_unique_id_function=_operation_id,
     )
     versioned = APIRouter(prefix=_PREFIX)
-    for router in (scans_router, results_router, pipeline_router, health_router):
+    for router in (
+        scans_router,
+        results_router,
+        pipeline_router,
+        maintenance_router,
+        health_router,
+    ):
         versioned.include_router(router)
     app.include_router(versioned)
     add_docs_pages(app)
@@ -128,14 +141,16 @@ def _lifespan(settings: ApiSettings, key_ring: KeyRing, gateway: DagsterGateway 
             chosen = gateway or GraphQLGateway(client)
             probe = HealthProbe(pool, chosen)
             stack.push_async_callback(probe.close)
-            launcher = ScanLauncher(pool, chosen)
-            stack.push_async_callback(launcher.close)
+            background = Background()
+            stack.push_async_callback(background.close)
             yield {
                 "settings": settings,
                 "key_ring": key_ring,
                 "pool": pool,
                 "gateway": chosen,
-                "launcher": launcher,
+                "launcher": ScanLauncher(pool, chosen, background),
+                "stopper": RunStopper(chosen, background),
+                "remover": ScanRemover(settings.database_url, background),
                 "probe": probe,
             }
 

@@ -77,6 +77,14 @@ class Answer(BaseModel, Generic[_Data]):
     data: _Data
 
 
+class Confirmation(BaseModel, Generic[_Data]):
+    """A success that says what was done."""
+
+    success: Literal[True] = True
+    message: str
+    data: _Data
+
+
 class Pagination(Camel):
     """Where a page lies in the whole."""
 

@@ -30,6 +30,13 @@ class ApiSettings(BaseSettings):
     max_body_bytes: int = Field(
         default=1_048_576, ge=1_024, description="Largest request body that is read, in bytes."
     )
+    auto_resumes: int = Field(
+        default=5,
+        ge=0,
+        le=100,
+        description="How often in a row a crashed scan is resumed by itself; progress starts the "
+        "count anew; 0 turns it off.",
+    )
     # An environment variable is a text, which a literal number would refuse.
     health_unhealthy_status: Annotated[Literal[500, 503], BeforeValidator(int)] = Field(
         default=503, description="HTTP status of the health check while the service is unhealthy."

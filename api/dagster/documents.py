@@ -60,8 +60,23 @@ query RunStatus($run: ID!) {
     + _PYTHON_ERROR
 )
 
+TERMINATE_RUN: Final = (
+    """
+mutation TerminateRun($run: String!) {
+  result: terminateRun(runId: $run, terminatePolicy: SAFE_TERMINATE) {
+    __typename
+    ... on TerminateRunFailure { message run { status } }
+    ... on RunNotFoundError { message }
+    ... on UnauthorizedError { message }
+    ...Failure
+  }
+}
+"""
+    + _PYTHON_ERROR
+)
+
 VERSION: Final = """
 query Version { result: version }
 """
 
-DOCUMENTS: Final = (ADD_PARTITION, LAUNCH_RUN, RUN_STATUS, VERSION)
+DOCUMENTS: Final = (ADD_PARTITION, LAUNCH_RUN, RUN_STATUS, TERMINATE_RUN, VERSION)

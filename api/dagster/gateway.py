@@ -22,6 +22,7 @@ ENDED_EARLY: Final = frozenset({"FAILURE", "CANCELED"})
 
 _REPOSITORY: Final = {"repositoryName": "__repository__", "repositoryLocationName": CODE_LOCATION}
 _PARTITION_TAG: Final = "dagster/partition"
+_OVER: Final = ENDED_EARLY | {"SUCCESS", "CANCELING"}
 _LONGEST_TEXT: Final = 500
 
 
@@ -43,6 +44,13 @@ class DagsterGateway(ABC):
     @abstractmethod
     async def find_run_status(self, run_id: str) -> str | None:
         """Return Dagster's status of a run, or None when it has no such run."""
+
+    @abstractmethod
+    async def terminate_run(self, run_id: str) -> None:
+        """Ask a run to end, a queued one at once; one that has ended or never was is fine.
+
+        A run whose worker is just starting cannot be asked yet, which is a DagsterRefusedError.
+        """
 
     @abstractmethod
     async def get_version(self) -> str:
@@ -87,6 +95,12 @@ class GraphQLGateway(DagsterGateway):
         result = (await self._ask(documents.RUN_STATUS, {"run": run_id}))["result"]
         _expect(result, "Run", "RunNotFoundError")
         return str(result["status"]) if "status" in result else None
+
+    async def terminate_run(self, run_id: str) -> None:
+        """Ask a run to end, a queued one at once; one that has ended or never was is fine."""
+        result = (await self._ask(documents.TERMINATE_RUN, {"run": run_id}))["result"]
+        if result.get("run", {}).get("status") not in _OVER:
+            _expect(result, "TerminateRunSuccess", "RunNotFoundError")
 
     async def get_version(self) -> str:
         """Return Dagster's version; the cheapest proof that it answers."""

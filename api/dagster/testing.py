@@ -6,7 +6,7 @@ It passes the same tests as the real one (`tests/contract/test_dagster_gateway.p
 import uuid
 from dataclasses import dataclass, field
 
-from api.dagster.gateway import DagsterGateway
+from api.dagster.gateway import ENDED_EARLY, DagsterGateway
 from api.errors import DagsterUnavailableError
 
 
@@ -46,6 +46,12 @@ class InMemoryDagsterGateway(DagsterGateway):
         """Return the status that the test has set."""
         self._answer()
         return self.run_statuses.get(run_id)
+
+    async def terminate_run(self, run_id: str) -> None:
+        """Note the run as canceled unless it has ended: no worker stands in the way."""
+        self._answer()
+        if self.run_statuses.get(run_id, "SUCCESS") not in ENDED_EARLY | {"SUCCESS"}:
+            self.run_statuses[run_id] = "CANCELED"
 
     async def get_version(self) -> str:
         """Return a version."""

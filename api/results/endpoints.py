@@ -11,6 +11,14 @@ from api.schemas import MAX_LIMIT, Answer, Offset, describe_error, error_respons
 
 router = APIRouter(prefix="/results", tags=["results"])
 
+_GONE: Final[dict[int | str, dict[str, Any]]] = {
+    404: describe_error(
+        "No such scan, or its results were cleaned up.",
+        "RESULTS_REMOVED",
+        "The results of scan 'hubspot-deals-scan-2025-001' were removed on 2025-02-01; "
+        "start a new scan to have them again",
+    )
+}
 _REPLACED: Final[dict[int | str, dict[str, Any]]] = {
     409: describe_error(
         "A rerun has replaced the snapshot.",
@@ -21,7 +29,7 @@ _REPLACED: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-@router.get("/{scan_id}/tables", responses=error_responses(400, 404))
+@router.get("/{scan_id}/tables", responses=error_responses(400) | _GONE)
 async def get_result_tables(scan_id: ScanId, pool: Pool) -> Answer[ResultTables]:
     """List the tables of a completed scan."""
     return Answer(data=await service.get_tables(pool, scan_id))
@@ -30,7 +38,7 @@ async def get_result_tables(scan_id: ScanId, pool: Pool) -> Answer[ResultTables]
 @router.get(
     "/{scan_id}/result",
     response_model=Answer[ResultPage],
-    responses=error_responses(400, 404) | _REPLACED,
+    responses=error_responses(400) | _GONE | _REPLACED,
 )
 async def get_result_page(  # noqa: PLR0913, PLR0917 - one parameter per parameter of the request
     scan_id: ScanId,

@@ -14,6 +14,7 @@ from api.errors import ScanNotCompletedError, SnapshotReplacedError, UnknownTabl
 from api.results.schemas import ResultPage, ResultTable, ResultTables
 from api.schemas import Pagination, format_timestamp
 from hubspot_deals.contract import DATASET_NAME, DEFAULT_TABLE, ScanStatus
+from hubspot_deals.errors import ResultsRemovedError
 from hubspot_deals.warehouse import results
 from hubspot_deals.warehouse.scans import ScanRecord, get_scan
 
@@ -115,6 +116,8 @@ def _plain(value: object) -> str:
 
 async def _get_completed(connection: AsyncConnection[Any], scan_id: str) -> ScanRecord:
     scan = await get_scan(connection, scan_id)
+    if scan.results_removed_at is not None:
+        raise ResultsRemovedError(scan_id, scan.results_removed_at)
     if scan.status is not ScanStatus.COMPLETED:
         raise ScanNotCompletedError(scan_id, scan.status)
     return scan

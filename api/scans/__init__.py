@@ -1,1 +1,1 @@
-"""Scans: start, status and list."""
+"""Scans: start, follow, list, pause, resume, cancel and remove them."""

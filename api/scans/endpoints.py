@@ -1,26 +1,45 @@
-"""Start a scan, follow it, list scans."""
+"""Start a scan, follow it, list scans; pause, resume, cancel and remove one."""
 
 import re
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Header, Query, Request, status
 from pydantic import AfterValidator
 
-from api.dependencies import Gateway, Keys, Pool, ScanId
+from api.dependencies import Gateway, Keys, Pool, ScanId, Settings
 from api.json_body import JsonRoute
 from api.scans import service
 from api.scans.launcher import ScanLauncher
-from api.scans.schemas import Scan, ScanAccepted, ScanCreate, ScanPage
+from api.scans.remover import ScanRemover
+from api.scans.schemas import (
+    ChangedScan,
+    RemovedScan,
+    Scan,
+    ScanAccepted,
+    ScanCreate,
+    ScanPage,
+)
+from api.scans.stopper import RunStopper
 from api.schemas import (
     MAX_LIMIT,
     Answer,
+    Confirmation,
     Offset,
     OrganizationFilter,
+    describe_error,
     error_responses,
     fault,
 )
 
 _KEY: Final = re.compile(r"[!-~]{1,255}")
+
+_CHANGE_RESPONSES: Final[dict[int | str, dict[str, Any]]] = error_responses(404) | {
+    400: describe_error(
+        "The scan's status does not allow it.",
+        "SCAN_STATE",
+        "Scan 'hubspot-deals-scan-2025-001' cannot be paused: its status is completed",
+    )
+}
 
 router = APIRouter(prefix="/scan", tags=["scans"], route_class=JsonRoute)
 
@@ -29,6 +48,23 @@ def get_launcher(request: Request) -> ScanLauncher:
     """Return the launcher of accepted scans."""
     launcher: ScanLauncher = request.state.launcher
     return launcher
+
+
+def get_stopper(request: Request) -> RunStopper:
+    """Return what terminates runs."""
+    stopper: RunStopper = request.state.stopper
+    return stopper
+
+
+def get_remover(request: Request) -> ScanRemover:
+    """Return what finishes removals."""
+    remover: ScanRemover = request.state.remover
+    return remover
+
+
+Launcher = Annotated[ScanLauncher, Depends(get_launcher)]
+Stopper = Annotated[RunStopper, Depends(get_stopper)]
+Remover = Annotated[ScanRemover, Depends(get_remover)]
 
 
 def _check_key(key: str | None) -> str | None:
@@ -46,11 +82,12 @@ IdempotencyKey = Annotated[
 
 
 @router.post("/start", status_code=status.HTTP_202_ACCEPTED, responses=error_responses(400, 409))
-async def start_scan(
+async def start_scan(  # noqa: PLR0913, PLR0917 - what a start is made of
     body: ScanCreate,
     pool: Pool,
     keys: Keys,
-    launcher: Annotated[ScanLauncher, Depends(get_launcher)],
+    launcher: Launcher,
+    settings: Settings,
     idempotency_key: IdempotencyKey = None,
 ) -> ScanAccepted:
     """Accept a scan; it runs in the background.
@@ -58,7 +95,14 @@ async def start_scan(
     Every fault of the request is reported at once. The access token is checked for its form here
     and for its scopes as the run's first step.
     """
-    return await service.start_scan(pool, keys, launcher, body, idempotency_key)
+    return await service.start_scan(
+        pool,
+        keys,
+        launcher,
+        body,
+        idempotency_key=idempotency_key,
+        auto_resumes=settings.auto_resumes,
+    )
 
 
 @router.get("/list", responses=error_responses(400))
@@ -77,3 +121,34 @@ async def list_scans(
 async def get_scan_status(scan_id: ScanId, pool: Pool, gateway: Gateway) -> Answer[Scan]:
     """Tell where a scan stands."""
     return Answer(data=await service.get_scan(pool, gateway, scan_id))
+
+
+@router.post("/{scan_id}/cancel", responses=_CHANGE_RESPONSES)
+async def cancel_scan(scan_id: ScanId, pool: Pool, stopper: Stopper) -> Confirmation[ChangedScan]:
+    """End a scan for good, unless it has ended.
+
+    It is cancelled when the answer comes; its worker stops within seconds.
+    """
+    return await service.cancel_scan(pool, stopper, scan_id)
+
+
+@router.post("/{scan_id}/pause", responses=_CHANGE_RESPONSES)
+async def pause_scan(scan_id: ScanId, pool: Pool, stopper: Stopper) -> Confirmation[ChangedScan]:
+    """Let a pending, running or resuming scan rest until it is resumed or cancelled."""
+    return await service.pause_scan(pool, stopper, scan_id)
+
+
+@router.post("/{scan_id}/resume", status_code=status.HTTP_202_ACCEPTED, responses=_CHANGE_RESPONSES)
+async def resume_scan(scan_id: ScanId, pool: Pool, launcher: Launcher) -> Confirmation[ChangedScan]:
+    """Let a paused or crashed scan go on from its last checkpoint, in the background."""
+    return await service.resume_scan(pool, launcher, scan_id)
+
+
+@router.delete("/{scan_id}/remove", responses=_CHANGE_RESPONSES)
+async def remove_scan(scan_id: ScanId, pool: Pool, remover: Remover) -> Confirmation[RemovedScan]:
+    """Remove a completed, failed, cancelled or crashed scan with everything that belongs to it.
+
+    Nobody sees it any more when the answer comes. A large one is deleted in the background for
+    some time, and its id stays taken until then.
+    """
+    return await service.remove_scan(pool, remover, scan_id)

@@ -176,6 +176,20 @@ class ScanAccepted(BaseModel):
     data: AcceptedScan
 
 
+class ChangedScan(Camel):
+    """A scan that was told what to do."""
+
+    scan_id: str
+    status: ScanStatus
+
+
+class RemovedScan(Camel):
+    """A scan that is gone."""
+
+    scan_id: str
+    records_deleted: int = Field(description="Rows of all its tables.")
+
+
 class CheckpointInfo(Camel):
     """How far a scan has come."""
 
@@ -202,9 +216,16 @@ class Scan(ScanSummary):
 
     type: str
     last_heartbeat: Timestamp | None
-    duration: float | None = Field(description="Seconds since the start, or from start to end.")
+    resume_at: Timestamp | None = Field(
+        description="When a scan that waits for HubSpot's limit goes on by itself."
+    )
+    duration: float | None = Field(description="Seconds from the start to the end, or until now.")
     error_message: str | None
-    metadata: dict[str, Any]
+    metadata: dict[str, Any] = Field(
+        description="`runId`; `attempts`, every run that has taken the scan up; `runStatus`, "
+        "Dagster's word on the run while the scan waits for it; `resultsRemovedAt`; and what the "
+        "run has found out."
+    )
     config: dict[str, Any] = Field(description="The request without its credential.")
     checkpoint_info: CheckpointInfo
 

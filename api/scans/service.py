@@ -1,4 +1,4 @@
-"""Starts, describes and lists scans."""
+"""Starts, describes, lists, steers and removes scans."""
 
 import asyncio
 import hashlib
@@ -7,41 +7,49 @@ from typing import Final
 
 import orjson
 
-from api.dagster.gateway import ENDED_EARLY, DagsterGateway
+from api.dagster.gateway import DagsterGateway
 from api.dependencies import ConnectionPool
 from api.errors import DagsterRefusedError, DagsterUnavailableError
 from api.scans.launcher import ScanLauncher
+from api.scans.remover import ScanRemover
 from api.scans.schemas import (
     AcceptedScan,
+    ChangedScan,
     CheckpointInfo,
+    RemovedScan,
     Scan,
     ScanAccepted,
     ScanCreate,
     ScanPage,
     ScanSummary,
 )
-from api.schemas import Pagination
-from hubspot_deals.contract import Outcome, ScanConfig, ScanFacts, ScanStatus, derive_status
-from hubspot_deals.warehouse import scans
+from api.scans.stopper import RunStopper
+from api.schemas import Confirmation, Pagination, format_timestamp
+from hubspot_deals.contract import ScanConfig, ScanStatus
+from hubspot_deals.warehouse import removal, scans, transitions
 from hubspot_deals.warehouse.credentials import KeyRing
 from hubspot_deals.warehouse.scans import Checkpoint, ScanRecord
 
 _ASK_SECONDS: Final = 2
 """How long a status waits for Dagster, whose word only refines it."""
 
-_UNSTARTED: Final = {"FAILURE": Outcome.FAILED, "CANCELED": Outcome.CANCELLED}
-"""What Dagster's word on a run means for a scan that the run has not taken up."""
+_REMOVE_SECONDS: Final = 10
+"""How long an answer waits for a removal, which goes on behind it."""
 
+_WAITS_FOR_RUN: Final = {ScanStatus.PENDING, ScanStatus.RESUMING}
+_RESTS: Final = {ScanStatus.PAUSED, ScanStatus.RESUMING, ScanStatus.CRASHED}
 _ALMOST: Final = 99.9
 """The most progress of a scan that is not completed."""
 
 
-async def start_scan(
+async def start_scan(  # noqa: PLR0913 - what a start is made of
     pool: ConnectionPool,
     keys: KeyRing,
     launcher: ScanLauncher,
     request: ScanCreate,
+    *,
     idempotency_key: str | None,
+    auto_resumes: int,
 ) -> ScanAccepted:
     """Store the scan and its sealed token, then have it launched in the background."""
     config = request.to_config()
@@ -53,19 +61,20 @@ async def start_scan(
             token,
             request_hash=request_hash(config),
             idempotency_key=idempotency_key,
+            auto_resume_limit=auto_resumes,
         )
     if is_new:
-        launcher.launch(config.scan_id, config.organization_id)
+        launcher.launch(config.scan_id, config.organization_id, 0)
     return ScanAccepted(data=AcceptedScan(scan_id=config.scan_id))
 
 
 async def get_scan(pool: ConnectionPool, gateway: DagsterGateway, scan_id: str) -> Scan:
-    """Describe one scan, asking Dagster about its run only while no worker has taken it up."""
+    """Describe one scan, asking Dagster about its run only while the scan waits for it."""
     async with pool.connection() as connection:
         record = await scans.get_scan(connection, scan_id)
         checkpoint = await scans.find_latest_checkpoint(connection, scan_id)
     run_status = None
-    if record.status is ScanStatus.PENDING and record.run_id is not None:
+    if record.status in _WAITS_FOR_RUN and record.run_id is not None:
         run_status = await _find_run_status(gateway, record.run_id)
     return describe_scan(record, checkpoint, run_status=run_status, now=datetime.now(UTC))
 
@@ -79,8 +88,52 @@ async def page_of_scans(
             connection, organization_id, limit=limit, offset=offset
         )
     return ScanPage(
-        scans=[_summarize(record, record.status) for record in records],
+        scans=[_summarize(record) for record in records],
         pagination=Pagination.of(total=total, limit=limit, offset=offset, returned=len(records)),
+    )
+
+
+async def cancel_scan(
+    pool: ConnectionPool, stopper: RunStopper, scan_id: str
+) -> Confirmation[ChangedScan]:
+    """End a scan for good; its run is terminated in the background."""
+    async with pool.connection() as connection:
+        record = await transitions.cancel_scan(connection, scan_id)
+    stopper.stop(scan_id, record.run_id)
+    return _confirm("Scan cancelled successfully", scan_id, ScanStatus.CANCELLED)
+
+
+async def pause_scan(
+    pool: ConnectionPool, stopper: RunStopper, scan_id: str
+) -> Confirmation[ChangedScan]:
+    """Let a scan rest; its run is terminated in the background."""
+    async with pool.connection() as connection:
+        record = await transitions.pause_scan(connection, scan_id)
+    stopper.stop(scan_id, record.run_id)
+    return _confirm("Scan paused successfully", scan_id, ScanStatus.PAUSED)
+
+
+async def resume_scan(
+    pool: ConnectionPool, launcher: ScanLauncher, scan_id: str
+) -> Confirmation[ChangedScan]:
+    """Let a scan go on; its run is launched in the background."""
+    async with pool.connection() as connection:
+        record = await transitions.resume_scan(connection, scan_id)
+    launcher.launch(scan_id, record.organization_id, record.epoch)
+    message = "Scan resumption accepted; it goes on from its last checkpoint in the background."
+    return _confirm(message, scan_id, ScanStatus.RESUMING)
+
+
+async def remove_scan(
+    pool: ConnectionPool, remover: ScanRemover, scan_id: str
+) -> Confirmation[RemovedScan]:
+    """Hide a scan from every reader at once, and give its removal some time before answering."""
+    async with pool.connection() as connection:
+        marked = await removal.mark_scan_for_removal(connection, scan_id)
+    await remover.remove([marked], wait_seconds=_REMOVE_SECONDS)
+    return Confirmation(
+        message="Scan removed successfully",
+        data=RemovedScan(scan_id=scan_id, records_deleted=marked.records),
     )
 
 
@@ -94,34 +147,23 @@ def describe_scan(
     record: ScanRecord, checkpoint: Checkpoint | None, *, run_status: str | None, now: datetime
 ) -> Scan:
     """Project the recorded facts, and Dagster's word on the run if it was asked, onto the body."""
-    status = derive_status(
-        ScanFacts(
-            outcome=Outcome(record.outcome) if record.outcome else None,
-            has_started=record.started_at is not None,
-            is_lease_held=record.is_lease_held,
-            unstarted_run=_UNSTARTED.get(run_status or ""),
-        )
-    )
-    metadata = {"runId": record.run_id, **record.metadata}
-    message = record.error_message
+    metadata = {"runId": record.run_id, **record.metadata, "attempts": record.attempts}
     if run_status is not None:
         metadata["runStatus"] = run_status
-    if run_status in ENDED_EARLY and record.outcome is None and message is None:
-        message = (
-            f"Dagster run {record.run_id} ended as {run_status} before the scan began; "
-            "its log in the Dagster UI says why"
-        )
+    if record.results_removed_at is not None:
+        metadata["resultsRemovedAt"] = format_timestamp(record.results_removed_at)
     return Scan(
-        **_summarize(record, status).model_dump(),
+        **_summarize(record).model_dump(),
         type=record.config["type"][0],
         last_heartbeat=record.heartbeat_at,
-        duration=_duration(record, status, now),
-        error_message=message,
+        resume_at=record.resume_at,
+        duration=_duration(record, now),
+        error_message=record.error_message,
         metadata=metadata,
         config={name: value for name, value in record.config.items() if name != "auth"},
         checkpoint_info=CheckpointInfo(
             latest_checkpoint=(checkpoint.position if checkpoint else None) or {},
-            progress=progress(record.records_extracted, record.records_expected, status),
+            progress=progress(record.records_extracted, record.records_expected, record.status),
             last_checkpoint_at=checkpoint.committed_at if checkpoint else None,
         ),
     )
@@ -136,22 +178,26 @@ def progress(extracted: int, expected: int | None, status: ScanStatus) -> float 
     return min(round(100 * extracted / expected, 1), _ALMOST)
 
 
-def _summarize(record: ScanRecord, status: ScanStatus) -> ScanSummary:
+def _confirm(message: str, scan_id: str, status: ScanStatus) -> Confirmation[ChangedScan]:
+    return Confirmation(message=message, data=ChangedScan(scan_id=scan_id, status=status))
+
+
+def _summarize(record: ScanRecord) -> ScanSummary:
     return ScanSummary(
         scan_id=record.scan_id,
         organization_id=record.organization_id,
-        status=status,
+        status=record.status,
         start_time=record.started_at,
         end_time=record.ended_at,
         records_extracted=record.records_extracted,
     )
 
 
-def _duration(record: ScanRecord, status: ScanStatus, now: datetime) -> float | None:
-    """A crashed scan's time ends with its last sign of life."""
+def _duration(record: ScanRecord, now: datetime) -> float | None:
+    """The time of a scan that nobody works on ends with its worker's last sign of life."""
     if record.started_at is None:
         return None
-    last_seen = record.heartbeat_at if status is ScanStatus.CRASHED else now
+    last_seen = record.heartbeat_at if record.status in _RESTS else now
     end = record.ended_at or last_seen or record.started_at
     return max(round((end - record.started_at).total_seconds(), 3), 0.0)
 

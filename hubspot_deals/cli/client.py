@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import quote
 
 import httpx
@@ -19,6 +19,7 @@ PAGE_ROWS: Final = 500
 _TIMEOUT_SECONDS: Final = 60.0
 
 Params = dict[str, str | int]
+Verb = Literal["pause", "resume", "cancel"]
 
 
 class ServiceUnreachableError(TransientError):
@@ -90,6 +91,27 @@ class ServiceClient:
     def get_scan(self, scan_id: str) -> dict[str, Any]:
         """Return the status document of a scan."""
         return self._data(f"scan/{_segment(scan_id)}/status")
+
+    def change_scan(self, scan_id: str, verb: Verb) -> dict[str, Any]:
+        """Tell a scan what to do and return the API's confirmation."""
+        return self._answer(self._http.build_request("POST", f"scan/{_segment(scan_id)}/{verb}"))
+
+    def remove_scan(self, scan_id: str) -> dict[str, Any]:
+        """Remove a scan and return the API's confirmation."""
+        path = f"scan/{_segment(scan_id)}/remove"
+        return self._answer(self._http.build_request("DELETE", path))
+
+    def clean_up(self, days_old: int, *, purge: bool) -> dict[str, Any]:
+        """Remove old results and return the API's confirmation."""
+        params: Params = {"purge": "true"} if purge else {}
+        path, body = "maintenance/cleanup", {"daysOld": days_old}
+        return self._answer(self._http.build_request("POST", path, params=params, json=body))
+
+    def detect_crashed(self, timeout_minutes: int) -> dict[str, Any]:
+        """Look for scans without worker and return the API's confirmation."""
+        params: Params = {"timeoutMinutes": timeout_minutes}
+        path = "maintenance/detect-crashed"
+        return self._answer(self._http.build_request("POST", path, params=params))
 
     def page_of_scans(self, organization: str | None, limit: int, offset: int) -> dict[str, Any]:
         """Return one page of scans."""

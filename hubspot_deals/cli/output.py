@@ -26,10 +26,22 @@ _ENDED: Final = {
 
 Scan = dict[str, Any]
 
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+
 
 def echo_json(document: object) -> None:
     """Print a document for a program to read."""
     click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def echo_confirmation(
+    answer: Mapping[str, Any], scan_id: str | None = None, *, as_json: bool
+) -> None:
+    """Print what the API says that it has done, about one scan if one is named."""
+    if as_json:
+        echo_json(answer["data"])
+    else:
+        click.echo(f"{scan_id}: {answer['message']}" if scan_id else answer["message"])
 
 
 def echo_table(
@@ -59,6 +71,7 @@ def echo_scan(scan: Scan) -> None:
         "progress": _percent(scan),
         "started": scan.get("startTime"),
         "ended": scan.get("endTime"),
+        "goes on": scan.get("resumeAt"),
         "error": scan.get("errorMessage"),
     }
     for name, value in lines.items():
@@ -83,7 +96,11 @@ def follow(get_scan: Callable[[], Scan], checkpoint: Callable[[], None], *, quie
         console=console,
     ) as progress:
         task = progress.add_task("pending", total=None, records=0)
+        said = ""
         for scan in _polled(get_scan, checkpoint):
+            if (notice := _notice(scan)) != said and notice:
+                progress.console.print(notice, markup=False, highlight=False)
+            said = notice
             progress.update(
                 task,
                 description=str(scan["status"]),
@@ -100,8 +117,9 @@ def _follow_in_lines(
 ) -> Scan:
     shown, printed_at = "", 0.0
     for scan in _polled(get_scan, checkpoint):
-        line = f"{scan['status']}: {scan.get('recordsExtracted') or 0:,} records {_percent(scan)}"
-        is_due = time.monotonic() - printed_at > _LINE_SECONDS or scan["status"] in _ENDED
+        notice = _notice(scan)
+        line = notice or _line(scan)
+        is_due = time.monotonic() - printed_at > _LINE_SECONDS or notice or scan["status"] in _ENDED
         if not quiet and line != shown and is_due:
             click.echo(line, err=True)
             shown, printed_at = line, time.monotonic()
@@ -116,6 +134,19 @@ def _polled(get_scan: Callable[[], Scan], checkpoint: Callable[[], None]) -> Ite
         if scan["status"] in _ENDED:
             return
         time.sleep(_POLL_SECONDS)
+
+
+def _line(scan: Scan) -> str:
+    return f"{scan['status']}: {scan.get('recordsExtracted') or 0:,} records {_percent(scan)}"
+
+
+def _notice(scan: Scan) -> str:
+    """Say until when a scan rests; empty while it does not."""
+    if scan["status"] != ScanStatus.PAUSED:
+        return ""
+    if (moment := scan.get("resumeAt")) is not None:
+        return f"paused until {moment}, then it goes on by itself"
+    return f"paused until somebody resumes it: hubspot-deals scan resume {scan['scanId']}"
 
 
 def _cell(value: object, width: int) -> str:

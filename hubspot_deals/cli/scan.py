@@ -8,15 +8,13 @@ from uuid import UUID, uuid5
 
 import click
 
-from hubspot_deals.cli.output import echo_json, echo_scan, echo_table, follow
+from hubspot_deals.cli.output import echo_json, echo_scan, echo_table, follow, json_option
 from hubspot_deals.cli.settings import CommandLine, pass_command_line
 from hubspot_deals.contract import SCAN_TYPES, ScanStatus
 from hubspot_deals.errors import PermanentError
 
 # Never to be changed: a start that is repeated after an upgrade is still the same start.
 _IDS_OF_KEYS: Final = UUID("6f0b3f0e-5a0c-4d0a-9a57-1d9f4f6f3c21")
-
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
 class ScanNotCompletedError(PermanentError):
@@ -31,7 +29,7 @@ class ScanNotCompletedError(PermanentError):
 
 @click.group()
 def scan() -> None:
-    """Start scans and follow them."""
+    """Start scans, follow them, tell them what to do."""
 
 
 @scan.command()
@@ -51,7 +49,7 @@ def scan() -> None:
 @click.option("--token-file", metavar="PATH", help="Read the HubSpot token there; - is stdin.")
 @click.option("--idempotency-key", metavar="KEY", help="Makes a repeated start the same start.")
 @click.option("--watch", is_flag=True, help="Follow the scan to its end.")
-@_JSON
+@json_option
 @pass_command_line
 def start(  # noqa: PLR0913 - one parameter per option
     command_line: CommandLine,
@@ -97,7 +95,7 @@ def start(  # noqa: PLR0913 - one parameter per option
 
 @scan.command()
 @click.argument("scan_id")
-@_JSON
+@json_option
 @pass_command_line
 def status(command_line: CommandLine, *, scan_id: str, as_json: bool) -> None:
     """Show one scan."""
@@ -107,7 +105,7 @@ def status(command_line: CommandLine, *, scan_id: str, as_json: bool) -> None:
 
 @scan.command()
 @click.argument("scan_id")
-@_JSON
+@json_option
 @pass_command_line
 def watch(command_line: CommandLine, *, scan_id: str, as_json: bool) -> None:
     """Follow a scan to its end; exit code 1 unless it completes."""
@@ -118,7 +116,7 @@ def watch(command_line: CommandLine, *, scan_id: str, as_json: bool) -> None:
 @click.option("--organization", help="Only this organization's scans.")
 @click.option("--limit", default=20, show_default=True, help="Scans on the page.")
 @click.option("--offset", default=0, show_default=True, help="Scans to skip.")
-@_JSON
+@json_option
 @pass_command_line
 def list_scans(
     command_line: CommandLine, *, organization: str | None, limit: int, offset: int, as_json: bool

@@ -23,6 +23,7 @@ from hubspot_deals.warehouse import launches, removal
 from hubspot_deals.warehouse.launches import WaitingScan
 from hubspot_deals.warehouse.removal import RemovedScan
 
+_RUN_KEY_TAG: Final = "dagster/run_key"
 _PARTITION_TAG: Final = "dagster/partition"
 _SCANS_A_TICK: Final = 50
 _START_SECONDS: Final = 120
@@ -115,7 +116,7 @@ def _end_abandoned_runs(context: dg.SensorEvaluationContext, database_url: Secre
             dg.DagsterRunStatus.STARTED,
             dg.DagsterRunStatus.CANCELING,
         ],
-        updated_before=_as_dagster_keeps_it(datetime.now(UTC) - timedelta(seconds=_START_SECONDS)),
+        updated_before=datetime.now(UTC) - timedelta(seconds=_START_SECONDS),
     )
     runs = {run.run_id: run for run in context.instance.get_runs(started)}
     scans = {run_id: run.tags.get(_PARTITION_TAG, "") for run_id, run in runs.items()}
@@ -125,28 +126,23 @@ def _end_abandoned_runs(context: dg.SensorEvaluationContext, database_url: Secre
 
 
 def _look_at_run(instance: dg.DagsterInstance, scan: WaitingScan) -> tuple[NextStep, str]:
-    wanted = dg.RunsFilter(
-        tags={SCAN_ID_TAG: scan.scan_id, LAUNCH_EPOCH_TAG: str(scan.epoch)},
-        # An earlier scan of the same id may have been removed a moment ago.
-        created_after=_as_dagster_keeps_it(scan.created_at),
+    wanted = (
+        dg.RunsFilter(run_ids=[scan.run_id])
+        if scan.run_id
+        else dg.RunsFilter(tags={_RUN_KEY_TAG: scan.run_key})
     )
     records = instance.get_run_records(wanted, limit=1)
     if not records:
         return decide_next_step(None, 0), ""
     (record,) = records
     age = datetime.now(UTC) - record.update_timestamp.replace(tzinfo=UTC)
-    return decide_next_step(record.dagster_run.status, age.total_seconds()), (
-        record.dagster_run.run_id
-    )
-
-
-def _as_dagster_keeps_it(moment: datetime) -> datetime:
-    return moment.astimezone(UTC).replace(tzinfo=None)
+    step = decide_next_step(record.dagster_run.status, age.total_seconds())
+    return step, record.dagster_run.run_id
 
 
 def _build_request(scan: WaitingScan) -> dg.RunRequest:
     return dg.RunRequest(
-        run_key=f"{scan.scan_id}/{scan.seq}/{scan.epoch}",
+        run_key=scan.run_key,
         partition_key=scan.scan_id,
         tags={
             SCAN_ID_TAG: scan.scan_id,
@@ -181,18 +177,19 @@ def remove_scans(
 
 
 def _forget(instance: dg.DagsterInstance, database_url: SecretStr, removed: RemovedScan) -> bool:
-    """Delete what Dagster has under a scan's id; False while a run of it has not ended."""
-    wanted = dg.RunsFilter(
-        job_name=JOB_NAME,
-        tags={_PARTITION_TAG: removed.scan_id},
-        created_before=_as_dagster_keeps_it(removed.removed_at),
-    )
-    runs = [record.dagster_run for record in instance.get_run_records(wanted)]
+    """Delete what Dagster has under a scan's id; False while a run of it has not ended.
+
+    When a new scan has the id, only runs that surely were the removed one's are deleted.
+    """
+    wanted = dg.RunsFilter(job_name=JOB_NAME, tags={_PARTITION_TAG: removed.scan_id})
+    runs = instance.get_runs(wanted)
+    with removal.locked_id(database_url, removed.scan_id) as is_taken:
+        if not is_taken:
+            instance.delete_dynamic_partition(SCANS_PARTITIONS, removed.scan_id)
+    if is_taken:
+        runs = [run for run in runs if run.run_id in removed.run_ids]
     for run in runs:
         if run.is_finished:
             instance.delete_run(run.run_id)
             instance.compute_log_manager.delete_logs(prefix=[run.run_id])
-    with removal.locked_id(database_url, removed.scan_id) as is_taken:
-        if not is_taken:
-            instance.delete_dynamic_partition(SCANS_PARTITIONS, removed.scan_id)
     return all(run.is_finished for run in runs)

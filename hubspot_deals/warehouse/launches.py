@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 
 import psycopg
@@ -43,7 +42,13 @@ class WaitingScan:
     scan_id: str
     organization_id: str
     epoch: int
-    created_at: datetime
+    run_id: str | None
+    """The run that the API has launched; of one that the sensor asked for only the key is known."""
+
+    @property
+    def run_key(self) -> str:
+        """What Dagster knows this launch by, so that it is carried out once."""
+        return f"{self.scan_id}/{self.seq}/{self.epoch}"
 
 
 def resume_due_scans(database_url: SecretStr) -> list[str]:
@@ -88,7 +93,7 @@ def claim_waiting_scans(database_url: SecretStr, *, limit: int) -> list[WaitingS
                 AND (s.launch_claimed_until IS NULL OR s.launch_claimed_until < now())
                 ORDER BY s.seq LIMIT %s FOR UPDATE SKIP LOCKED
             )
-            RETURNING seq, scan_id, organization_id, epoch, created_at
+            RETURNING seq, scan_id, organization_id, epoch, run_id
             """,
             (limit,),
         )

@@ -55,6 +55,7 @@ class RemovedScan:
     """A scan of which Dagster may still know."""
 
     scan_id: str
+    run_ids: list[str]
     removed_at: datetime
 
 
@@ -99,8 +100,12 @@ _MARK_OLD: Final = f"""{_HIDE}
     AND coalesce(s.ended_at, s.heartbeat_at, s.created_at) < now() - make_interval(days => %(days)s)
     {_MARKED}"""
 _NOTE: Final = """
-    INSERT INTO hubspot_deals.removed_scans (scan_id) SELECT unnest(%s::text[])
-    ON CONFLICT (scan_id) DO UPDATE SET removed_at = now()
+    INSERT INTO hubspot_deals.removed_scans AS r (scan_id, run_ids)
+    SELECT s.scan_id, array_remove(s.run_id || ARRAY(
+        SELECT attempt ->> 'runId' FROM jsonb_array_elements(s.attempts) attempt), NULL)
+    FROM hubspot_deals.scans s WHERE s.scan_id = ANY(%s::text[])
+    ON CONFLICT (scan_id) DO UPDATE
+    SET removed_at = now(), run_ids = r.run_ids || EXCLUDED.run_ids
 """
 
 
@@ -119,7 +124,7 @@ def claim_unfinished_removals(database_url: SecretStr) -> list[int]:
 
 
 def remove_marked_rows(database_url: SecretStr, seq: int, *, seconds: float) -> bool:
-    """Delete what belongs to a marked scan, for so long at most; True when nothing is left.
+    """Delete what belongs to a marked scan, for less than a minute; True when nothing is left.
 
     Small transactions with pauses between them: whoever reads other scans waits for none of it.
     """
@@ -136,10 +141,14 @@ def remove_marked_rows(database_url: SecretStr, seq: int, *, seconds: float) -> 
         )
         if scan is None:
             return True
+        connection.execute(
+            f"UPDATE hubspot_deals.scans SET removal_claimed_until = {_CLAIM} WHERE seq = %s",
+            (seq,),
+        )
         end_sessions(connection, seq, before_epoch=scan["epoch"])
         for table_name in TABLE_NAMES:
             while _delete_pass(connection, table_name, scan["scan_id"], deadline):
-                _claim_again(connection, seq)
+                continue
             if time.monotonic() > deadline:
                 return False
         _delete_scan(connection, seq, scan["scan_id"], scan["removal"])
@@ -175,12 +184,6 @@ def _delete_pass(
     return False
 
 
-def _claim_again(connection: Connection[Any], seq: int) -> None:
-    connection.execute(
-        f"UPDATE hubspot_deals.scans SET removal_claimed_until = {_CLAIM} WHERE seq = %s", (seq,)
-    )
-
-
 def _delete_scan(connection: Connection[Any], seq: int, scan_id: str, removal: str) -> None:
     """Delete the scan itself, or what a tombstone does not keep."""
     with connection.transaction():
@@ -208,7 +211,7 @@ def find_removed_scans(database_url: SecretStr, *, limit: int) -> list[RemovedSc
     with open_connection(database_url) as connection:
         cursor = connection.cursor(row_factory=class_row(RemovedScan))
         cursor.execute(
-            "SELECT scan_id, removed_at FROM hubspot_deals.removed_scans"
+            "SELECT scan_id, run_ids, removed_at FROM hubspot_deals.removed_scans"
             " ORDER BY removed_at LIMIT %s",
             (limit,),
         )

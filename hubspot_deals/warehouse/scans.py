@@ -210,10 +210,12 @@ async def record_launch(
     )
 
 
-async def release_launch_claim(connection: AsyncConnection[Any], scan_id: str) -> None:
-    """Leave the launch to the sensor at once instead of when the claim runs out."""
+async def release_launch_claim(connection: AsyncConnection[Any], scan_id: str, epoch: int) -> None:
+    """Leave the launch for an epoch to the sensor at once instead of when the claim runs out."""
     await connection.execute(
-        "UPDATE hubspot_deals.scans SET launch_claimed_until = NULL WHERE scan_id = %s", (scan_id,)
+        "UPDATE hubspot_deals.scans SET launch_claimed_until = NULL"
+        " WHERE scan_id = %s AND epoch = %s",
+        (scan_id, epoch),
     )
 
 

@@ -4,6 +4,7 @@ Each raises the epoch, so that whatever a worker does from then on is refused. T
 by itself within seconds.
 """
 
+from dataclasses import replace
 from typing import Any, Final
 
 from psycopg import AsyncConnection
@@ -65,11 +66,13 @@ async def resume_scan(connection: AsyncConnection[Any], scan_id: str) -> ScanRec
 async def _change(
     connection: AsyncConnection[Any], scan_id: str, statement: str, asked: str
 ) -> ScanRecord:
-    changed = await connection.execute(statement, {"scan": scan_id})
+    changed = await connection.execute(f"{statement} RETURNING run_id, epoch", {"scan": scan_id})
+    row = await changed.fetchone()
     scan = await get_scan(connection, scan_id)
-    if changed.rowcount == 0:
+    if row is None:
         raise ScanStateError(scan_id, asked, scan.status)
-    return scan
+    # Of this change, whatever has been asked for since.
+    return replace(scan, run_id=row[0], epoch=row[1])
 
 
 async def detect_crashed(connection: AsyncConnection[Any], *, silent_minutes: int) -> list[str]:

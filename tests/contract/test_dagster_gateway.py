@@ -165,6 +165,33 @@ def test_a_run_that_does_not_exist_has_no_status(ask):
     assert ask(lambda gateway: gateway.find_run_status(str(uuid.uuid4()))) is None
 
 
+def test_a_queued_run_is_terminated_at_once_and_may_be_terminated_again(ask):
+    async def question(gateway):
+        scan_id = new_id()
+        await gateway.add_partition(scan_id)
+        run_id = await gateway.launch_run(scan_id, "org-1", epoch=3)
+        await gateway.terminate_run(run_id)
+        await gateway.terminate_run(run_id)
+        return await gateway.find_run_status(run_id)
+
+    assert ask(question) == "CANCELED"
+
+
+def test_terminating_one_run_leaves_the_others_alone(ask):
+    async def question(gateway):
+        scan_id = new_id()
+        await gateway.add_partition(scan_id)
+        runs = [await gateway.launch_run(scan_id, "org-1", epoch=epoch) for epoch in range(2)]
+        await gateway.terminate_run(runs[0])
+        return [await gateway.find_run_status(run_id) for run_id in runs]
+
+    assert ask(question) == ["CANCELED", "QUEUED"]
+
+
+def test_a_run_that_does_not_exist_is_as_good_as_terminated(ask):
+    ask(lambda gateway: gateway.terminate_run(str(uuid.uuid4())))
+
+
 def test_the_version_is_told(ask):
     assert ask(lambda gateway: gateway.get_version())
 
@@ -175,6 +202,7 @@ def test_the_version_is_told(ask):
         lambda gateway: gateway.add_partition("scan-1"),
         lambda gateway: gateway.launch_run("scan-1", "org-1", epoch=0),
         lambda gateway: gateway.find_run_status("run-1"),
+        lambda gateway: gateway.terminate_run("run-1"),
         lambda gateway: gateway.get_version(),
     ],
 )
@@ -189,7 +217,7 @@ def test_a_launch_tells_dagster_ids_and_no_more(dagster_url):
     async def launch():
         async with graphql_gateway(dagster_url) as gateway:
             await gateway.add_partition(scan_id)
-            return await gateway.launch_run(scan_id, "org-1", epoch=0)
+            return await gateway.launch_run(scan_id, "org-1", epoch=7)
 
     query = """
         query($run: ID!) {
@@ -205,7 +233,7 @@ def test_a_launch_tells_dagster_ids_and_no_more(dagster_url):
     tags = {tag["key"]: tag["value"] for tag in run["tags"]}
     assert tags["dagster/partition"] == tags["hubspot_deals/scan_id"] == scan_id
     assert tags["hubspot_deals/organization_id"] == "org-1"
-    assert tags["hubspot_deals/launch_epoch"] == "0"
+    assert tags["hubspot_deals/launch_epoch"] == "7"
     assert run["runConfigYaml"].strip() in {"", "{}"}
 
 
@@ -253,3 +281,27 @@ def test_a_refusal_says_dagsters_reason(result, text):
 
     with pytest.raises(DagsterRefusedError, match=text):
         asyncio.run(ask())
+
+
+def terminate(result):
+    """Terminate a run whose termination Dagster answers like this."""
+
+    async def ask():
+        transport = httpx.MockTransport(
+            lambda _: httpx.Response(200, json={"data": {"result": result}})
+        )
+        async with httpx.AsyncClient(transport=transport, base_url="http://dagster") as client:
+            await GraphQLGateway(client).terminate_run("run-1")
+
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize("status", ["SUCCESS", "FAILURE", "CANCELED", "CANCELING"])
+def test_a_run_that_cannot_be_terminated_because_it_ends_anyway_is_fine(status):
+    terminate({"__typename": "TerminateRunFailure", "message": "no", "run": {"status": status}})
+
+
+@pytest.mark.parametrize("status", ["STARTING", "STARTED", "NOT_STARTED"])
+def test_a_run_that_lives_on_is_a_refusal(status):
+    with pytest.raises(DagsterRefusedError, match="TerminateRunFailure: no"):
+        terminate({"__typename": "TerminateRunFailure", "message": "no", "run": {"status": status}})

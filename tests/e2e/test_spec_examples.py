@@ -20,8 +20,10 @@ CHECKOUT = Path(__file__).parents[2]
 OWN_PAGE = CHECKOUT / "docs" / "rest-api.md"
 REQUIREMENTS = CHECKOUT.parent / "shared" / "spec" / "hubspot-deals-api.md"
 BASE_URL = "http://localhost:5000"
-LATER = re.compile(r"/(cancel|pause|resume|remove)\b|/maintenance/")
-"""Endpoints that this version does not have."""
+TOKEN = "pat-na1-xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx"
+PLACE = re.compile(r"/(?:scan|results)/([\w-]+)/(\w+)")
+"""A scan's id in a path, and what is asked of it."""
+UNENDED = {"pending", "running", "paused", "resuming"}
 
 
 @dataclass(frozen=True)
@@ -54,14 +56,12 @@ def blocks_of(page):
 
 def runnable(page):
     return [
-        block
-        for block in blocks_of(page)
-        if block.language in {"bash", "python", "powershell"} and not LATER.search(block.text)
+        block for block in blocks_of(page) if block.language in {"bash", "python", "powershell"}
     ]
 
 
 class Runner:
-    """Runs blocks against the stack, waiting for a scan that one has just started."""
+    """Runs blocks against the stack, each on scans in a state that its example is for."""
 
     def __init__(self, stack, folder):
         self._stack = stack
@@ -70,6 +70,8 @@ class Runner:
 
     def run(self, block):
         """Run one block and return what it printed."""
+        for scan_id, asked in PLACE.findall(block.text):
+            self.prepare(scan_id, asked)
         text = block.text.replace(BASE_URL, self._api)
         if block.language == "powershell":
             return self._run_powershell(block, text)
@@ -78,16 +80,39 @@ class Runner:
         script.write_text(text)
         return self._run([*program, str(script)], block)
 
-    def wait(self, scan_id):
-        """Wait until a scan has ended, as the reader of the documents is told to."""
+    def prepare(self, scan_id, asked):
+        """Let a scan be there: not ended for what steers it, ended for the rest."""
+        status = self._status_of(scan_id)
+        if asked in {"pause", "resume", "cancel"}:
+            if status not in UNENDED:
+                self._start_anew(scan_id)
+            return
+        if status is None or (status == "cancelled" and asked != "remove"):
+            self._start_anew(scan_id)
+        self._until(lambda: self._status_of(scan_id) not in UNENDED)
+        allowed = {"completed", "cancelled"} if asked == "remove" else {"completed"}
+        assert self._status_of(scan_id) in allowed, self._stack.explain()
+
+    def ask(self, method, path, **body):
+        """Send a request and return its answer."""
+        return httpx.request(method, f"{self._api}{path}", trust_env=False, timeout=30, **body)
+
+    def _status_of(self, scan_id):
+        answer = self.ask("GET", f"/api/v1/scan/{scan_id}/status")
+        return answer.json()["data"]["status"] if answer.status_code == 200 else None
+
+    def _start_anew(self, scan_id):
+        """Remove the scan, if there is one, and start it as soon as its id is free."""
+        self.ask("DELETE", f"/api/v1/scan/{scan_id}/remove")
+        config = {"scanId": scan_id, "organizationId": "org-12345", "type": ["user"]}
+        body = {"config": config | {"auth": {"accessToken": TOKEN}}}
+        start = "/api/v1/scan/start"
+        self._until(lambda: self.ask("POST", start, json=body).status_code == 202)
+
+    def _until(self, condition):
         deadline = time.monotonic() + 120
-        url = f"{self._api}/api/v1/scan/{scan_id}/status"
-        while True:
-            scan = httpx.get(url, trust_env=False).json()["data"]
-            if scan["status"] not in {"pending", "running"}:
-                assert scan["status"] == "completed", f"{scan}\n{self._stack.explain()}"
-                return
-            assert time.monotonic() < deadline, f"{scan}\n{self._stack.explain()}"
+        while not condition():
+            assert time.monotonic() < deadline, self._stack.explain()
             time.sleep(0.2)
 
     def _run(self, command, block):
@@ -132,23 +157,8 @@ def hashtable_to_json(text):
     return json.loads(re.sub(r'([\]}"\w])\n(\s*")', r"\1,\n\2", literal))
 
 
-def started_scan(block, printed):
-    """The id that a block has asked to start, if it was accepted or taken already."""
-    if "/scan/start" not in block.text or block.language == "python":
-        return None
-    found = re.search(r'"?scanId"?\s*[:=]\s*"([^"]+)"', block.text)
-    body = json.loads(printed) if block.language == "bash" else {}
-    assert body.get("success", True) or "already exists" in body["message"], printed
-    return found.group(1)
-
-
 def run_page(page, runner):
-    printed = {}
-    for block in runnable(page):
-        printed[block] = runner.run(block)
-        if (scan_id := started_scan(block, printed[block])) is not None:
-            runner.wait(scan_id)
-    return printed
+    return {block: runner.run(block) for block in runnable(page)}
 
 
 @pytest.fixture
@@ -166,7 +176,7 @@ def requirements():
 def test_every_example_of_our_own_page_runs(runner):
     printed = run_page(OWN_PAGE, runner)
 
-    assert len(printed) == 11
+    assert len(printed) == 18
     for block, text in printed.items():
         if block.language == "bash":
             assert json.loads(text)["success"] is True, block.name
@@ -179,14 +189,15 @@ def test_every_example_of_the_requirements_runs(runner, requirements):
 
     languages = [block.language for block in printed]
     assert {kind: languages.count(kind) for kind in set(languages)} == {
-        "bash": 12,
+        "bash": 18,
         "python": 5,
         "powershell": 3,
     }
     for block, text in printed.items():
-        if block.language == "bash" and "/scan/start" not in block.text:
+        if block.language == "bash":
             body = json.loads(text)
-            assert body.get("status") == "healthy" or body["success"] is True, block.name
+            is_second_start = "/scan/start" in block.text and "already exists" in text
+            assert body["success"] is not is_second_start, block.name
     said = "".join(text for block, text in printed.items() if block.language == "python")
     assert "Total records retrieved: " in said
     assert "Scan completed! Extracted " in said
@@ -206,24 +217,30 @@ def test_the_documented_workflow_runs_from_a_new_scan_to_its_deals(runner, requi
     assert f"Retrieved {extracted} deals" in said
 
 
-SAMPLES = {
-    "/api/v1/scan/{scan_id}/status": "/api/v1/scan/{scan}/status",
-    "/api/v1/scan/list": "/api/v1/scan/list",
-    "/api/v1/results/{scan_id}/tables": "/api/v1/results/{scan}/tables",
-    "/api/v1/results/{scan_id}/result": "/api/v1/results/{scan}/result?tableName=deals",
-    "/api/v1/pipeline/info": "/api/v1/pipeline/info",
-    "/api/v1/health": "/api/v1/health",
-    "/api/v1/stats": "/api/v1/stats",
-}
-FREE_KEYS = {"config", "status_breakdown"}
+SAMPLES = [
+    ("GET", "/api/v1/scan/{scan_id}/status"),
+    ("POST", "/api/v1/scan/{scan_id}/cancel"),
+    ("POST", "/api/v1/scan/{scan_id}/pause"),
+    ("DELETE", "/api/v1/scan/{scan_id}/remove"),
+    ("GET", "/api/v1/scan/list"),
+    ("GET", "/api/v1/results/{scan_id}/tables"),
+    ("GET", "/api/v1/results/{scan_id}/result"),
+    ("GET", "/api/v1/pipeline/info"),
+    ("POST", "/api/v1/maintenance/cleanup"),
+    ("POST", "/api/v1/maintenance/detect-crashed"),
+    ("GET", "/api/v1/health"),
+    ("GET", "/api/v1/stats"),
+]
+FREE_KEYS = {"config", "status_breakdown", "crashedJobIds"}
 """What these hold depends on the scans there are."""
 
 
-def sample_of(page, path):
-    """The first sample answer below `**GET** `path``."""
+def sample_of(page, method, path):
+    """The first sample answer below `**METHOD** `path``."""
     text = page.read_text(encoding="utf-8")
-    below = text[text.index(f"**GET** `{path}`") :]
-    return json.loads(re.search(r"```json\n(.*?)```", below, re.DOTALL).group(1))
+    below = text[text.index(f"**{method}** `{path}`") :]
+    answer = below[below.index("#### Response") :]
+    return json.loads(re.search(r"```json\n(.*?)```", answer, re.DOTALL).group(1))
 
 
 def assert_has_the_fields_of(sample, answer, path="answer"):
@@ -238,20 +255,15 @@ def assert_has_the_fields_of(sample, answer, path="answer"):
         assert isinstance(answer, kind), f"{path} is {type(answer).__name__}"
 
 
-@pytest.mark.parametrize("path", SAMPLES)
-def test_an_answer_has_every_field_of_the_documented_sample(stack, runner, requirements, path):
-    scan_id = f"sample-{abs(hash(path))}"
-    config = {
-        "scanId": scan_id,
-        "organizationId": "samples",
-        "type": ["user"],
-        "auth": {"accessToken": "pat-na1-xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx"},
-    }
-    api = stack.urls["api"]
-    httpx.post(f"{api}/api/v1/scan/start", json={"config": config}, trust_env=False)
-    runner.wait(scan_id)
+@pytest.mark.parametrize(("method", "path"), SAMPLES)
+def test_an_answer_has_every_field_of_the_documented_sample(runner, requirements, method, path):
+    asked = path.rpartition("/")[2]
+    scan_id = "sample" if method == "GET" else f"sample-to-{asked}"
+    if "/scan/" in path or "/results/" in path:
+        runner.prepare(scan_id, asked)
+    query = "?tableName=deals" if path.endswith("/result") else ""
 
-    answer = httpx.get(api + SAMPLES[path].replace("{scan}", scan_id), trust_env=False)
+    answer = runner.ask(method, path.replace("{scan_id}", scan_id) + query)
 
     assert answer.status_code == 200
-    assert_has_the_fields_of(sample_of(requirements, path), answer.json())
+    assert_has_the_fields_of(sample_of(requirements, method, path), answer.json())

@@ -223,7 +223,7 @@ def test_a_page_past_the_end_is_empty(client, completed):
 @pytest.mark.parametrize("outcome", [None, "failed", "cancelled"])
 def test_results_of_a_scan_that_is_not_completed_are_refused(client, database, outcome):
     add_scan(database, "scan-2", outcome)
-    status = outcome or "crashed"
+    status = outcome or "resuming"
 
     for path in ("tables", "result"):
         answer = client.get(f"/api/v1/results/scan-2/{path}")

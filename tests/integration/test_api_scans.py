@@ -1,4 +1,4 @@
-"""Starting, following and listing scans over HTTP, on a real PostgreSQL."""
+"""Starting and following scans over HTTP, on a real PostgreSQL."""
 
 import asyncio
 import base64
@@ -84,7 +84,11 @@ def test_an_accepted_scan_is_launched_with_epoch_zero_and_its_run_is_recorded(
     wait_for(lambda: database.execute("SELECT run_id FROM hubspot_deals.scans").fetchone()[0])
     (run,) = gateway.runs
     assert (run.scan_id, run.organization_id, run.epoch) == ("scan-1", "org-1", 0)
-    assert status_of(client)["metadata"] == {"runId": run.run_id, "runStatus": "QUEUED"}
+    assert status_of(client)["metadata"] == {
+        "runId": run.run_id,
+        "runStatus": "QUEUED",
+        "attempts": [],
+    }
 
 
 def test_a_scan_that_dagster_cannot_launch_stays_accepted_and_is_left_to_the_sensor(
@@ -107,15 +111,27 @@ def test_a_pending_scan_has_a_status_even_while_dagster_is_down(client, gateway,
     assert status_of(client)["status"] == "pending"
 
 
-def test_a_scan_whose_run_died_before_it_began_has_failed(client, gateway, database):
+def test_a_scan_whose_run_died_before_it_began_goes_on_waiting(client, gateway, database):
     start(client)
     wait_for(lambda: database.execute("SELECT run_id FROM hubspot_deals.scans").fetchone()[0])
     gateway.run_statuses[gateway.runs[0].run_id] = "FAILURE"
 
     shown = status_of(client)
 
-    assert shown["status"] == "failed"
-    assert gateway.runs[0].run_id in shown["errorMessage"]
+    assert (shown["status"], shown["errorMessage"]) == ("pending", None)
+    assert shown["metadata"]["runStatus"] == "FAILURE"
+
+
+@pytest.mark.parametrize("limit", [0, 7])
+def test_how_often_a_scan_is_resumed_by_itself_is_a_setting(database_url, database, limit):
+    settings = ApiSettings(
+        database_url=SecretStr(database_url), encryption_keys=SecretStr(KEYS), auto_resumes=limit
+    )
+    with serve(create_app(settings, gateway=InMemoryDagsterGateway())) as client:
+        start(client)
+
+    stored = database.execute("SELECT auto_resume_limit FROM hubspot_deals.scans").fetchone()
+    assert stored == (limit,)
 
 
 def test_the_stored_token_is_sealed_and_bound_to_its_scan(client, database):
@@ -198,6 +214,7 @@ def test_a_status_has_every_documented_field_and_no_credential(client):
         "startTime",
         "endTime",
         "lastHeartbeat",
+        "resumeAt",
         "recordsExtracted",
         "duration",
         "errorMessage",
@@ -223,7 +240,7 @@ def test_a_status_shows_the_last_committed_chunk(client, database):
     start(client)
     database.execute(
         "UPDATE hubspot_deals.scans SET started_at = now(), records_expected = 8,"
-        " records_extracted = 3"
+        " records_extracted = 3, auto_resume_limit = 0"
     )
     database.execute(
         "INSERT INTO hubspot_deals.scan_chunks (scan_id, generation, table_name, chunk_no,"
@@ -281,97 +298,6 @@ def test_ids_and_organizations_of_the_greatest_length_work(client, gateway):
     assert answer.status_code == 202
     assert status_of(client, "s" * 255)["organizationId"] == "ö" * 255
     wait_for(lambda: gateway.runs)
-
-
-def test_a_list_is_newest_first_and_pages_add_up(client):
-    for number in range(5):
-        start(client, f"scan-{number}")
-
-    pages = [
-        client.get(f"/api/v1/scan/list?limit=2&offset={offset}").json()["data"]
-        for offset in (0, 2, 4, 6)
-    ]
-
-    ids = [shown["scanId"] for page in pages for shown in page["scans"]]
-    assert ids == ["scan-4", "scan-3", "scan-2", "scan-1", "scan-0"]
-    assert [page["pagination"]["hasMore"] for page in pages] == [True, True, False, False]
-    assert pages[0]["pagination"] == {
-        "total": 5,
-        "limit": 2,
-        "offset": 0,
-        "hasMore": True,
-        "returned": 2,
-    }
-    assert set(pages[0]["scans"][0]) == {
-        "scanId",
-        "organizationId",
-        "status",
-        "startTime",
-        "endTime",
-        "recordsExtracted",
-    }
-
-
-def test_a_list_can_be_one_organizations(client):
-    start(client, "scan-1", "org-1")
-    start(client, "scan-2", "org-2")
-
-    page = client.get("/api/v1/scan/list", params={"organizationId": "org-2"}).json()["data"]
-
-    assert [shown["scanId"] for shown in page["scans"]] == ["scan-2"]
-    assert page["pagination"]["total"] == 1
-
-
-@pytest.mark.parametrize(
-    ("query", "fault"),
-    [
-        ("limit=0", "Limit must be at least 1"),
-        ("limit=1001", "Limit must be at most 1000"),
-        ("limit=ten", "Limit must be a whole number"),
-        ("limit=", "Limit must be a whole number"),
-        ("offset=-1", "Offset must be at least 0"),
-        ("offset=9223372036854775808", "Offset must be at most"),
-        (f"offset={'9' * 5_000}", "Offset"),
-        ("organizationId=", "Organization ID must be"),
-        ("organizationId=a%00b", "Organization ID must be"),
-    ],
-)
-def test_faulty_paging_is_named_at_its_parameter(client, query, fault):
-    answer = client.get(f"/api/v1/scan/list?{query}")
-
-    assert answer.status_code == 400
-    (texts,) = answer.json()["validation_errors"].values()
-    assert texts[0].startswith(fault)
-
-
-def test_the_largest_page_and_offset_are_served(client):
-    answer = client.get(f"/api/v1/scan/list?limit=1000&offset={2**63 - 1 - 1000}")
-
-    assert answer.status_code == 200
-    assert answer.json()["data"]["pagination"]["returned"] == 0
-
-
-def test_statistics_count_scans_by_status(client, database):
-    start(client, "scan-1", "org-1")
-    start(client, "scan-2", "org-2")
-    start(client, "scan-3", "org-2")
-    database.execute(
-        "UPDATE hubspot_deals.scans SET outcome = 'completed', started_at = now(),"
-        " records_extracted = 7, created_at = now() - interval '8 days' WHERE scan_id = 'scan-3'"
-    )
-
-    every = client.get("/api/v1/stats").json()["data"]
-    own = client.get("/api/v1/stats?organizationId=org-1").json()["data"]
-
-    assert every.pop("generated_at").endswith("Z")
-    assert every == {
-        "total_jobs": 3,
-        "status_breakdown": {"pending": 2, "completed": 1},
-        "recent_jobs_7_days": 2,
-        "total_records_extracted": 7,
-        "organization_filter": None,
-    }
-    assert (own["total_jobs"], own["organization_filter"]) == (1, "org-1")
 
 
 def test_of_many_starts_with_one_id_exactly_one_is_accepted(client, gateway):

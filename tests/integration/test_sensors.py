@@ -37,14 +37,14 @@ def tick(instance, definitions):
 
 @pytest.fixture
 def dagster_run(instance):
-    """Puts a run for a scan's epoch into Dagster's records."""
+    """Puts a run for a scan's epoch into Dagster's records, as this sensor asks for it."""
 
-    def dagster_run(status, scan_id="scan-1", epoch=0):
+    def dagster_run(status, scan_id="scan-1", epoch=0, seq=1):
         run = dg.DagsterRun(
             job_name="scan_deals",
             run_id=str(uuid.uuid4()),
             status=status,
-            tags={SCAN_ID_TAG: scan_id, LAUNCH_EPOCH_TAG: str(epoch)},
+            tags={"dagster/run_key": f"{scan_id}/{seq}/{epoch}"},
         )
         return instance.add_run(run).run_id
 
@@ -195,13 +195,23 @@ def test_a_run_that_is_cancelled_in_the_queue_cancels_its_scan(
 
 
 def test_a_run_of_a_removed_scan_of_the_same_id_is_not_taken_for_the_new_ones(
-    accept, release, tick, dagster_run, change
+    accept, release, tick, dagster_run
 ):
-    dagster_run(dg.DagsterRunStatus.CANCELED)
+    dagster_run(dg.DagsterRunStatus.CANCELED, seq=99)
     accept()
-    change("UPDATE hubspot_deals.scans SET created_at = now() + interval '2 seconds'")
     release()
     assert launched(tick()) == ["scan-1"]
+
+
+def test_a_run_that_the_api_launched_is_known_by_its_id(
+    accept, release, tick, dagster_run, change, look_up
+):
+    accept()
+    run_id = dagster_run(dg.DagsterRunStatus.CANCELED, seq=99)
+    change("UPDATE hubspot_deals.scans SET run_id = %s", run_id)
+    release()
+    assert launched(tick()) == []
+    assert look_up().status is ScanStatus.CANCELLED
 
 
 def test_a_crashed_scan_goes_on_by_itself_as_often_as_the_limit_says(

@@ -29,6 +29,7 @@ def record(**facts):
         "epoch": 1,
         "started_at": STARTED,
         "heartbeat_at": NOON - timedelta(seconds=1),
+        "progress_at": NOON - timedelta(seconds=1),
         "records_expected": None,
         "generation": 0,
         "outcome": None,
@@ -36,7 +37,13 @@ def record(**facts):
         "error_message": None,
         "records_extracted": 0,
         "metadata": {},
-        "is_lease_held": True,
+        "attempts": [],
+        "resume_at": None,
+        "results_removed_at": None,
+        "is_paused": False,
+        "is_resuming": False,
+        "is_held": True,
+        "will_resume": True,
     }
     return ScanRecord(**(known | facts))
 
@@ -59,44 +66,60 @@ def test_an_ended_scan_lasts_until_its_end():
     assert (shown.status, shown.duration, shown.error_message) == (ScanStatus.FAILED, 2.0, "why")
 
 
-def test_a_crashed_scan_lasts_until_its_last_sign_of_life():
-    shown = describe(record(is_lease_held=False))
+@pytest.mark.parametrize(
+    ("facts", "status"),
+    [
+        ({"is_held": False, "will_resume": False}, ScanStatus.CRASHED),
+        ({"is_held": False, "will_resume": True}, ScanStatus.RESUMING),
+        ({"is_held": False, "is_resuming": True}, ScanStatus.RESUMING),
+        ({"is_paused": True}, ScanStatus.PAUSED),
+    ],
+)
+def test_a_scan_that_nobody_works_on_lasts_until_its_workers_last_sign_of_life(facts, status):
+    shown = describe(record(**facts))
 
-    assert (shown.status, shown.duration) == (ScanStatus.CRASHED, 299.5)
+    assert (shown.status, shown.duration) == (status, 299.5)
+
+
+def test_a_scan_that_waits_for_hubspots_limit_tells_when_it_goes_on():
+    shown = describe(record(is_paused=True, resume_at=NOON))
+
+    assert shown.model_dump(by_alias=True)["resumeAt"] == "2024-01-15T12:00:00.000Z"
+    assert describe(record()).resume_at is None
 
 
 def test_a_pending_scan_has_no_duration():
-    shown = describe(record(started_at=None, heartbeat_at=None, is_lease_held=False))
+    shown = describe(record(started_at=None, heartbeat_at=None, is_held=False))
 
     assert (shown.status, shown.duration, shown.start_time) == (ScanStatus.PENDING, None, None)
 
 
-@pytest.mark.parametrize(
-    ("run_status", "status"),
-    [
-        (None, ScanStatus.PENDING),
-        ("QUEUED", ScanStatus.PENDING),
-        ("STARTED", ScanStatus.PENDING),
-        ("FAILURE", ScanStatus.FAILED),
-        ("CANCELED", ScanStatus.CANCELLED),
-    ],
-)
-def test_a_run_that_ended_before_the_scan_began_ends_the_scan(run_status, status):
-    pending = record(started_at=None, is_lease_held=False)
+@pytest.mark.parametrize("run_status", [None, "QUEUED", "STARTED", "FAILURE", "CANCELED"])
+def test_dagsters_word_on_a_run_is_a_remark_and_changes_no_status(run_status):
+    pending = record(started_at=None, is_held=False)
 
     shown = describe(pending, run_status=run_status)
 
-    assert shown.status is status
-    assert (shown.error_message is None) == (status is ScanStatus.PENDING)
+    assert (shown.status, shown.error_message) == (ScanStatus.PENDING, None)
     assert shown.metadata.get("runStatus") == run_status
 
 
-@pytest.mark.parametrize("outcome", ["completed", "cancelled"])
-def test_a_late_word_of_dagster_does_not_undo_an_outcome(outcome):
-    shown = describe(record(outcome=outcome, ended_at=NOON), run_status="FAILURE")
+def test_every_run_that_took_a_scan_up_is_told():
+    attempts = [
+        {"runId": "run-0", "startedAt": "2024-01-15T11:00:00.000Z", "why": "start"},
+        {"runId": "run-1", "startedAt": "2024-01-15T11:30:00.000Z", "why": "crash"},
+    ]
 
-    assert shown.status == outcome
-    assert shown.error_message is None
+    shown = describe(record(attempts=attempts, metadata={"portalId": 7}))
+
+    assert shown.metadata == {"runId": "run-1", "portalId": 7, "attempts": attempts}
+
+
+def test_a_scan_whose_results_were_removed_says_since_when():
+    shown = describe(record(outcome="completed", ended_at=STARTED, results_removed_at=NOON))
+
+    assert shown.status is ScanStatus.COMPLETED
+    assert shown.metadata["resultsRemovedAt"] == "2024-01-15T12:00:00.000Z"
 
 
 @pytest.mark.parametrize(
@@ -115,6 +138,13 @@ def test_a_late_word_of_dagster_does_not_undo_an_outcome(outcome):
 )
 def test_progress_is_whole_only_for_a_completed_scan(extracted, expected, status, percent):
     assert progress(extracted, expected, status) == percent
+
+
+def test_progress_never_goes_back_while_deals_are_added():
+    percents = [progress(deals, 1_234, ScanStatus.RUNNING) for deals in range(1_500)]
+
+    assert percents == sorted(percents)
+    assert percents[-1] < 100
 
 
 def test_a_checkpoint_is_shown_with_its_moment():

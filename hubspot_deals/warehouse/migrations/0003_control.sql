@@ -35,6 +35,7 @@ CREATE INDEX scans_to_remove ON hubspot_deals.scans (seq) WHERE removal IS NOT N
 -- Scans whose Dagster runs, logs and partition key are to be deleted.
 CREATE TABLE hubspot_deals.removed_scans (
     scan_id    text PRIMARY KEY,
+    run_ids    text[] NOT NULL,
     removed_at timestamptz NOT NULL DEFAULT now()
 );
 

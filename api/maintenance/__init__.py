@@ -1,0 +1,1 @@
+"""Maintenance: remove old results, find scans whose workers are gone."""

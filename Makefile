@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test check format lint types imports openapi bench-sandbox lock clean
+.PHONY: help install demo up test faults check format lint types imports openapi bench-sandbox lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ up: $(STAMP) ## Start everything and leave it running; ARGS="--hubspot-url …" 
 
 test: $(STAMP) ## Unit, contract, integration and end-to-end tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+faults: $(STAMP) ## Kill and freeze everything during scans (half an hour); writes docs/reliability.md
+	$(BIN)/python -m pytest tests/faults -m faults --write-report $(PYTEST_ARGS)
 
 check: format lint types imports ## Format, lint, types, import rules
 

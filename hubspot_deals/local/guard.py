@@ -27,22 +27,22 @@ _DATABASE: Final = "postgres"
 class Guard:
     """The supervisor's side of the guard."""
 
+    stack_file: Path
+    working_folder: Path
     process: subprocess.Popen[str]
 
     @classmethod
     def start(cls, stack_file: Path, working_folder: Path) -> "Guard":
         """Start the guard; the end of this process is what sets it to work."""
-        return cls(
-            subprocess.Popen(  # noqa: S603 - the command is ours
-                [sys.executable, "-m", "hubspot_deals.local.guard", str(stack_file)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                cwd=working_folder,
-                start_new_session=True,
-                text=True,
-            )
-        )
+        return cls(stack_file, working_folder, _start(stack_file, working_folder))
+
+    def renew(self, children: Iterable[Child]) -> None:
+        """Start another guard if this one has ended."""
+        if self.process.poll() is not None:
+            with suppress(BrokenPipeError):
+                self.process.communicate()
+            self.process = _start(self.stack_file, self.working_folder)
+            self.note(children)
 
     def note(self, children: Iterable[Child]) -> None:
         """Say which children run now."""
@@ -58,6 +58,18 @@ class Guard:
         self.note([])
         with suppress(BrokenPipeError):
             self.process.communicate(timeout=_STOP_SECONDS)
+
+
+def _start(stack_file: Path, working_folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(  # noqa: S603 - the command is ours
+        [sys.executable, "-m", "hubspot_deals.local.guard", str(stack_file)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=working_folder,
+        start_new_session=True,
+        text=True,
+    )
 
 
 def end_sessions(leaders: Sequence[tuple[str, int, float]]) -> None:

@@ -73,6 +73,7 @@ class EmbeddedPostgres:
         known = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
         cluster = Path(known.get("cluster") or cluster_folder(account, folder.path))
         _end_leftover_server(cluster)
+        _end_leftover_sessions(cluster)
         server = cls(
             cluster=cluster,
             port=_port(known.get("port")),
@@ -115,6 +116,10 @@ class EmbeddedPostgres:
             stop_signal=signal.SIGINT,
             stop_seconds=_STOP_SECONDS,
         )
+
+    def end_leftovers(self) -> None:
+        """End the sessions of a server that was killed: the next one does not start beside them."""
+        _end_leftover_sessions(self.cluster)
 
     def is_ready(self) -> bool:
         """Tell whether the server accepts sessions."""
@@ -248,3 +253,22 @@ def _end_leftover_server(cluster: Path) -> None:
             server.wait(_STOP_SECONDS)
     except (OSError, ValueError, IndexError, psutil.Error):
         return
+
+
+def _end_leftover_sessions(cluster: Path) -> None:
+    """Kill what a killed server left: PostgreSQL recovers from that as from a loss of power.
+
+    They are in sessions of their own, under names of their own, but in the cluster's folder.
+    """
+    left = [process for process in psutil.process_iter() if _works_in(process, cluster)]
+    for process in left:
+        with suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(left, timeout=_STOP_SECONDS)
+
+
+def _works_in(process: psutil.Process, cluster: Path) -> bool:
+    try:
+        return process.name() == "postgres" and process.cwd() == str(cluster.resolve())
+    except psutil.Error:
+        return False

@@ -23,10 +23,9 @@ _ORPHAN_SECONDS: Final = 3.0
 class ChildEndedError(PermanentError):
     """A process of the stack ended that should be running."""
 
-    def __init__(self, name: str, code: int, log: Path, tail: str) -> None:
+    def __init__(self, name: str, how: str, log: Path, tail: str) -> None:
         self.name = name
         self.log = log
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         super().__init__(f"The {name} process {how}. The end of its log, {log}:\n{tail}")
 
 
@@ -73,11 +72,13 @@ class Child:
 
     command: Command
     log: Path
+    # Whether it goes on with the log of one that ended, instead of keeping that one beside.
+    goes_on: bool = False
     process: subprocess.Popen[bytes] = field(init=False)
     created_at: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
-        if self.log.exists():
+        if self.log.exists() and not self.goes_on:
             self.log.replace(self.log.with_suffix(".previous.log"))
         descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         user = self.command.run_as
@@ -118,15 +119,24 @@ class Child:
         lines = self.log_text().splitlines()[-_TAIL_LINES:]
         return "\n".join(f"  {line}" for line in lines) or "  (empty)"
 
+    def how_it_ended(self) -> str:
+        """Say it in a few words; waits for the end."""
+        code = self.process.wait()
+        return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+
     def ended_error(self) -> ChildEndedError:
         """Describe the end of this process."""
-        return ChildEndedError(self.name, self.process.wait(), self.log, self.log_tail())
+        return ChildEndedError(self.name, self.how_it_ended(), self.log, self.log_tail())
 
     def descendants(self) -> list[psutil.Process]:
         """Return every other process of this one's tree and session, orphans included."""
         found: dict[int, psutil.Process] = {}
         with contextlib.suppress(psutil.NoSuchProcess):
-            for process in psutil.Process(self.process.pid).children(recursive=True):
+            leader = psutil.Process(self.process.pid)
+            if leader.create_time() != self.created_at:
+                # The number is a stranger's by now, so nobody of this session is left.
+                return []
+            for process in leader.children(recursive=True):
                 found[process.pid] = process
         for process in session_members(self.process.pid):
             if process.pid != self.process.pid:

@@ -1,6 +1,5 @@
 """How the stack knows that a process is ready to be used."""
 
-import re
 from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -10,9 +9,7 @@ import httpx
 from hubspot_deals.contract import CODE_LOCATION
 from hubspot_deals.errors import ConfigurationError, PermanentError
 from hubspot_deals.local.ports import is_loopback
-from hubspot_deals.local.processes import Child
 
-_SANDBOX_READY: Final = re.compile(r"^hubspot-sandbox ready at (http://\S+)", re.MULTILINE)
 _HTTP_OK: Final = 200
 _LOCATIONS: Final = """
 { workspaceOrError { __typename
@@ -27,12 +24,6 @@ class PipelineNotLoadedError(PermanentError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"Dagster cannot load the pipeline: {reason.strip()}")
-
-
-def sandbox_url(sandbox: Child) -> str | None:
-    """Return the address that the sandbox printed, once it has."""
-    found = _SANDBOX_READY.search(sandbox.log_text())
-    return found.group(1) if found else None
 
 
 def answers(url: str) -> Callable[[], bool]:

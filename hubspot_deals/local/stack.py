@@ -1,20 +1,21 @@
-"""The embedded stack: which processes there are, in which order they start and end."""
+"""The embedded stack: which processes there are, and in which order they start."""
 
 import shutil
-import signal
-import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from os import getpid
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-import hubspot_deals
-from hubspot_deals.contract import CODE_LOCATION
-from hubspot_deals.errors import ConfigurationError
+from hubspot_deals.local.commands import (
+    checkout_folder,
+    code_server_command,
+    door_commands,
+    migrate_commands,
+    sandbox_command,
+)
 from hubspot_deals.local.environment import (
     ENCRYPTION_KEYS,
     StackAddresses,
@@ -34,30 +35,9 @@ from hubspot_deals.local.ports import (
     is_listening,
 )
 from hubspot_deals.local.postgres import EmbeddedPostgres, check_database
-from hubspot_deals.local.processes import (
-    Child,
-    Command,
-    raise_if_ended,
-    send,
-    stop_together,
-    wait_until_ready,
-)
-from hubspot_deals.local.readiness import (
-    answers,
-    check_hubspot_url,
-    pipeline_is_loaded,
-    sandbox_url,
-)
-
-_READY_SECONDS: Final = 90.0
-_WATCH_SECONDS: Final = 0.2
-_CODE_SERVER_STOP_SECONDS: Final = 15.0
-# The doors first, so that nothing new comes in; then what they stand on.
-_DOORS: Final = ("api", "daemon", "webserver")
-_FOUNDATIONS: Final = ("code_server", "sandbox", "postgres")
-
-Tell = Callable[[str], None]
-Checkpoint = Callable[[], None]
+from hubspot_deals.local.processes import Child
+from hubspot_deals.local.readiness import answers, check_hubspot_url, pipeline_is_loaded
+from hubspot_deals.local.supervisor import Supervisor
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,24 +66,30 @@ class Stack:
     """The running processes and where they listen."""
 
     folder: DataFolder
-    tell: Tell
-    checkpoint: Checkpoint
-    guard: Guard
-    children: dict[str, Child] = field(default_factory=dict)
+    supervisor: Supervisor
     urls: dict[str, str] = field(default_factory=dict)
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def children(self) -> Mapping[str, Child]:
+        """The processes by name."""
+        return self.supervisor.children
+
+    def checkpoint(self) -> None:
+        """Raise when somebody wants the stack to stop."""
+        self.supervisor.checkpoint()
 
     def start(self, options: StackOptions) -> None:
         """Start every process and return when the stack can be used."""
         caller = caller_environment()
         postgres = self._start_postgres(options)
-        if options.hubspot_url is None:
-            self._spawn(_sandbox_command(options.sandbox, plain_environment(caller)))
+        hubspot_url = options.hubspot_url or self._start_sandbox(options.sandbox, caller)
         if postgres is not None:
-            self._wait({"postgres": postgres.is_ready})
+            self.supervisor.wait({"postgres": postgres.is_ready})
             postgres.ensure_database()
         addresses = StackAddresses(
             database_url=postgres.url if postgres else libpq_url(options.database_url or ""),
-            hubspot_url=options.hubspot_url or self._sandbox_url(),
+            hubspot_url=hubspot_url,
             code_server_port=free_ports(1)[0],
             dagster_port=options.dagster_port,
             api_port=options.api_port,
@@ -120,22 +106,16 @@ class Stack:
         }
 
     def watch_once(self) -> None:
-        """Raise if a process has ended or somebody wants to stop; else wait a moment."""
-        self.checkpoint()
-        raise_if_ended(self.children.values())
-        time.sleep(_WATCH_SECONDS)
+        """Start again what has ended, else wait a moment.
+
+        Raises if somebody wants to stop, or if a process ends again and again.
+        """
+        if self.supervisor.watch_once():
+            self.folder.publish(self.facts())
 
     def stop(self) -> None:
         """End every process and what descends from it, within a bounded time."""
-        self._stop_parts(_DOORS)
-        if "code_server" in self.children:
-            # The runs; the code server waits for them to end.
-            send(self.children["code_server"].descendants(), signal.SIGINT)
-        for name in _FOUNDATIONS:
-            self._stop_parts((name,))
-        # A one-shot that was cut short.
-        self._stop_parts(tuple(self.children))
-        self.guard.dismiss()
+        self.supervisor.stop()
 
     def facts(self) -> dict[str, Any]:
         """Return what `stack.json` says."""
@@ -143,7 +123,7 @@ class Stack:
         return {
             "urls": self.urls,
             "pids": {"supervisor": getpid(), **pids},
-            "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "started_at": self.started_at.isoformat(timespec="seconds"),
             "data_dir": str(self.folder.path),
             "logs": str(self.folder.logs),
         }
@@ -151,68 +131,45 @@ class Stack:
     def _start_postgres(self, options: StackOptions) -> EmbeddedPostgres | None:
         if options.database_url is not None:
             return None
-        self.tell("Starting PostgreSQL")
+        self.supervisor.tell("Starting PostgreSQL")
         postgres = EmbeddedPostgres.prepare(self.folder)
         if not postgres.cluster.is_relative_to(self.folder.path):
-            self.tell(f"PostgreSQL's files are in {postgres.cluster}")
-        self._spawn(postgres.command())
+            self.supervisor.tell(f"PostgreSQL's files are in {postgres.cluster}")
+        self.supervisor.recoveries["postgres"] = (postgres.end_leftovers, postgres.is_ready)
+        self.supervisor.spawn(postgres.command())
         return postgres
 
-    def _sandbox_url(self) -> str:
-        sandbox = self.children["sandbox"]
-        self._wait({"sandbox": lambda: sandbox_url(sandbox) is not None})
-        return sandbox_url(sandbox) or ""
+    def _start_sandbox(self, options: SandboxOptions, caller: Mapping[str, str]) -> str:
+        port = free_ports(1)[0]
+        arguments = ["--deals", str(options.deals), "--seed", str(options.seed)]
+        arguments += ["--latency-ms", str(options.latency_ms)]
+        self.supervisor.spawn(sandbox_command(port, arguments, plain_environment(caller)))
+        self.supervisor.wait({"sandbox": lambda: is_listening(port)})
+        return f"http://{LOOPBACK}:{port}"
 
     def _start_services(self, addresses: StackAddresses, environment: Mapping[str, str]) -> None:
-        self.tell("Preparing the database")
-        checkout = checkout_folder()
-        shutil.copy(checkout / "dagster_home" / "dagster.yaml", self.folder.dagster_home)
-        self._run_to_end(_python("migrate", ["hubspot_deals.warehouse.migrate"], environment))
-        # Not beside the code server, which opens Dagster's tables too: at a first start, both
-        # would create them.
-        self._run_to_end(
-            _python("dagster_migrate", ["dagster", "instance", "migrate"], environment)
-        )
-        self.tell("Starting Dagster and the API")
-        self._spawn(_code_server_command(addresses.code_server_port, environment))
-        self._wait({"code_server": lambda: is_listening(addresses.code_server_port)})
-        for command in _door_commands(addresses, environment):
-            self._spawn(command)
-        self._wait(
+        supervisor = self.supervisor
+        supervisor.tell("Preparing the database")
+        shutil.copy(checkout_folder() / "dagster_home" / "dagster.yaml", self.folder.dagster_home)
+        for command in migrate_commands(environment):
+            supervisor.run_to_end(command)
+        supervisor.tell("Starting Dagster and the API")
+        supervisor.spawn(code_server_command(addresses, environment))
+        supervisor.wait({"code_server": lambda: is_listening(addresses.code_server_port)})
+        for command in door_commands(addresses, environment):
+            supervisor.spawn(command)
+        supervisor.wait(
             {
                 "webserver": pipeline_is_loaded(addresses.dagster_url),
                 "api": answers(f"{addresses.api_url}/api/v1/health"),
             }
         )
 
-    def _spawn(self, command: Command) -> Child:
-        self.checkpoint()
-        child = Child(command, self.folder.logs / f"{command.name}.log")
-        self.children[command.name] = child
-        self.guard.note(self.children.values())
-        return child
-
-    def _wait(self, checks: Mapping[str, Callable[[], bool]]) -> None:
-        pending = {self.children[name]: check for name, check in checks.items()}
-        wait_until_ready(pending, self.children.values(), _READY_SECONDS, self.checkpoint)
-
-    def _run_to_end(self, command: Command) -> None:
-        """Run a one-shot; raises ChildEndedError when it fails."""
-        child = self._spawn(command)
-        running = [other for other in self.children.values() if other is not child]
-        ended = {child: lambda: child.exit_code is not None}
-        wait_until_ready(ended, running, _READY_SECONDS, self.checkpoint)
-        if child.exit_code != 0:
-            raise child.ended_error()
-        del self.children[command.name]
-        self.guard.note(self.children.values())
-
-    def _stop_parts(self, names: tuple[str, ...]) -> None:
-        stop_together([self.children.pop(name) for name in names if name in self.children])
-
 
 @contextmanager
-def running_stack(options: StackOptions, tell: Tell, checkpoint: Checkpoint) -> Iterator[Stack]:
+def running_stack(
+    options: StackOptions, tell: Callable[[str], None], checkpoint: Callable[[], None]
+) -> Iterator[Stack]:
     """Start the stack, hand it over when it is ready, and leave nothing of it behind."""
     checkout_folder()
     api_port, dagster_port = choose_ports(
@@ -228,7 +185,7 @@ def running_stack(options: StackOptions, tell: Tell, checkpoint: Checkpoint) -> 
     with folder.locked():
         folder.withdraw()
         guard = Guard.start(folder.stack_file, checkout_folder())
-        stack = Stack(folder, tell, checkpoint, guard)
+        stack = Stack(folder, Supervisor(folder, tell, checkpoint, guard))
         try:
             stack.start(options)
             folder.publish(stack.facts())
@@ -236,47 +193,3 @@ def running_stack(options: StackOptions, tell: Tell, checkpoint: Checkpoint) -> 
         finally:
             stack.stop()
             folder.withdraw()
-
-
-def checkout_folder() -> Path:
-    """Return the folder of `workspace.yaml`; raises ConfigurationError when there is none."""
-    folder = Path(hubspot_deals.__file__).parents[1]
-    for needed in ("workspace.yaml", "dagster_home/dagster.yaml"):
-        if not (folder / needed).exists():
-            msg = f"{folder / needed} is missing: the stack starts from a checkout of the project."
-            raise ConfigurationError(msg)
-    return folder
-
-
-def _python(name: str, arguments: list[str], environment: Mapping[str, str]) -> Command:
-    return Command(
-        name=name,
-        arguments=[sys.executable, "-m", *arguments],
-        environment=environment,
-        working_folder=checkout_folder(),
-    )
-
-
-def _sandbox_command(options: SandboxOptions, environment: Mapping[str, str]) -> Command:
-    arguments = ["hubspot_sandbox", "--port", "0", "--deals", str(options.deals)]
-    arguments += ["--seed", str(options.seed), "--latency-ms", str(options.latency_ms)]
-    return _python("sandbox", arguments, environment)
-
-
-def _code_server_command(port: int, environment: Mapping[str, str]) -> Command:
-    arguments = ["dagster", "api", "grpc", "-m", "hubspot_deals.definitions"]
-    arguments += ["-h", LOOPBACK, "-p", str(port), "--location-name", CODE_LOCATION]
-    command = _python("code_server", arguments, environment)
-    return replace(command, stop_seconds=_CODE_SERVER_STOP_SECONDS)
-
-
-def _door_commands(addresses: StackAddresses, environment: Mapping[str, str]) -> list[Command]:
-    workspace = ["-w", "workspace.yaml"]
-    webserver = ["dagster_webserver", "-h", LOOPBACK, "-p", str(addresses.dagster_port), *workspace]
-    api = ["uvicorn", "api.main:create_app", "--factory", "--host", LOOPBACK]
-    api += ["--port", str(addresses.api_port), "--timeout-graceful-shutdown", "3"]
-    return [
-        _python("daemon", ["dagster._daemon", "run", *workspace], environment),
-        _python("webserver", webserver, environment),
-        _python("api", api, environment),
-    ]

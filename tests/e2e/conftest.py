@@ -29,7 +29,13 @@ class RunningStack:
     data_dir: Path
     output: Path
     urls: dict[str, str]
-    pids: dict[str, int]
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The process ids as of now: a part that ended is started again."""
+        facts = json.loads((self.data_dir / "stack.json").read_text())
+        pids: dict[str, int] = facts["pids"]
+        return pids
 
     def explain(self) -> str:
         """Return everything that the stack has printed and logged, for a failing test."""
@@ -84,22 +90,27 @@ def stack(open_folder: Path) -> Iterator[RunningStack]:
 
 
 @contextmanager
-def running_stack(folder: Path) -> Iterator[RunningStack]:
+def running_stack(
+    folder: Path, hubspot_url: str | None = None, **variables: str
+) -> Iterator[RunningStack]:
     """Start a stack on a folder the way a user does, and end it with Ctrl-C."""
     data_dir, output = folder / "data", folder / "up.log"
     options = ["--api-port", "0", "--dagster-port", "0", "--data-dir", str(data_dir)]
-    options += ["--sandbox", "--sandbox-deals", str(SANDBOX_DEALS)]
+    if hubspot_url is None:
+        options += ["--sandbox", "--sandbox-deals", str(SANDBOX_DEALS)]
+    else:
+        options += ["--hubspot-url", hubspot_url]
     with output.open("w") as log:
         process = subprocess.Popen(
             command_line("up", *options),
-            env=clean_environment(),
+            env=clean_environment(**variables),
             stdout=log,
             stderr=subprocess.STDOUT,
             text=True,
         )
     try:
         facts = wait_for_stack(process, data_dir, output)
-        yield RunningStack(process, data_dir, output, facts["urls"], facts["pids"])
+        yield RunningStack(process, data_dir, output, facts["urls"])
     finally:
         stop(process, data_dir, output)
 

@@ -1,9 +1,8 @@
-"""Ending a run by hand, and by force, on the real stack."""
+"""Ending a run by hand on the real stack."""
 
 import time
 
 import httpx
-import psutil
 import pytest
 
 from hubspot_sandbox.testing import SandboxControl
@@ -56,12 +55,3 @@ def test_a_run_that_is_terminated_in_dagster_cancels_its_scan(stack, api, stalle
     # Not crashed on the way, which a caller would take for the end.
     seen = wait_for(api, "terminated", "cancelled", "crashed", "failed")
     assert seen["status"] == "cancelled"
-
-
-def test_a_worker_that_is_killed_shows_as_crashed_at_once(stack, api, stalled):
-    stalled("killed")
-    for child in psutil.Process(stack.pids["code_server"]).children(recursive=True):
-        child.kill()
-    began = time.monotonic()
-    assert wait_for(api, "killed", "crashed")["status"] == "crashed"
-    assert time.monotonic() - began < 15

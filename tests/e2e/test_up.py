@@ -1,6 +1,7 @@
 import json
 import socket
 import stat
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -127,16 +128,21 @@ def test_what_up_prints_leads_to_the_documentation(stack) -> None:
 
 def test_no_port_of_the_stack_is_open_to_the_network(stack) -> None:
     family = psutil.Process(stack.process.pid).children(recursive=True)
-    listening = [
+
+    assert {address for process in family for address in listening(process)} == {"127.0.0.1"}
+
+
+def listening(process: psutil.Process) -> set[str]:
+    connections = []
+    # A run may end meanwhile.
+    with suppress(psutil.NoSuchProcess, FileNotFoundError):
+        connections = process.net_connections("inet")
+    return {
         # gRPC listens on an IPv6 socket, on IPv4's loopback address.
         connection.laddr.ip.removeprefix("::ffff:")
-        for process in family
-        for connection in process.net_connections("inet")
+        for connection in connections
         if connection.status == psutil.CONN_LISTEN
-    ]
-
-    assert listening
-    assert set(listening) == {"127.0.0.1"}
+    }
 
 
 def test_the_command_line_finds_the_stack(run_to_end, stack) -> None:

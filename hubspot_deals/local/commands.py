@@ -1,0 +1,74 @@
+"""The command line of each process of the stack, PostgreSQL's excepted."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import hubspot_deals
+from hubspot_deals.contract import CODE_LOCATION
+from hubspot_deals.errors import ConfigurationError
+from hubspot_deals.local.environment import StackAddresses
+from hubspot_deals.local.ports import LOOPBACK
+from hubspot_deals.local.processes import Command
+
+_CODE_SERVER_STOP_SECONDS: Final = 15.0
+
+
+def checkout_folder() -> Path:
+    """Return the folder of `workspace.yaml`; raises ConfigurationError when there is none."""
+    folder = Path(hubspot_deals.__file__).parents[1]
+    for needed in ("workspace.yaml", "dagster_home/dagster.yaml"):
+        if not (folder / needed).exists():
+            msg = f"{folder / needed} is missing: the stack starts from a checkout of the project."
+            raise ConfigurationError(msg)
+    return folder
+
+
+def migrate_commands(environment: Mapping[str, str]) -> list[Command]:
+    """Return what prepares the database, to be run to its end one after the other.
+
+    Not beside the code server, which opens Dagster's tables too: at a first start, both would
+    create them.
+    """
+    return [
+        _python("migrate", ["hubspot_deals.warehouse.migrate"], environment),
+        _python("dagster_migrate", ["dagster", "instance", "migrate"], environment),
+    ]
+
+
+def sandbox_command(port: int, options: list[str], environment: Mapping[str, str]) -> Command:
+    """Return the HubSpot account on localhost."""
+    return _python("sandbox", ["hubspot_sandbox", "--port", str(port), *options], environment)
+
+
+def code_server_command(addresses: StackAddresses, environment: Mapping[str, str]) -> Command:
+    """Return the code server, whose children the runs are: it waits for them when it stops."""
+    arguments = ["dagster", "api", "grpc", "-m", "hubspot_deals.definitions"]
+    arguments += ["-h", LOOPBACK, "-p", str(addresses.code_server_port)]
+    arguments += ["--location-name", CODE_LOCATION]
+    command = _python("code_server", arguments, environment)
+    return replace(command, stop_seconds=_CODE_SERVER_STOP_SECONDS)
+
+
+def door_commands(addresses: StackAddresses, environment: Mapping[str, str]) -> list[Command]:
+    """Return the processes through which new work comes in."""
+    workspace = ["-w", "workspace.yaml"]
+    webserver = ["dagster_webserver", "-h", LOOPBACK, "-p", str(addresses.dagster_port), *workspace]
+    api = ["uvicorn", "api.main:create_app", "--factory", "--host", LOOPBACK]
+    api += ["--port", str(addresses.api_port), "--timeout-graceful-shutdown", "3"]
+    return [
+        _python("daemon", ["dagster._daemon", "run", *workspace], environment),
+        _python("webserver", webserver, environment),
+        _python("api", api, environment),
+    ]
+
+
+def _python(name: str, arguments: list[str], environment: Mapping[str, str]) -> Command:
+    return Command(
+        name=name,
+        arguments=[sys.executable, "-m", *arguments],
+        environment=environment,
+        working_folder=checkout_folder(),
+    )

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 _FIRST_PAUSE_SECONDS: Final = 0.2
-_GROWTH: Final = 4.0
-MOST_ENDS: Final = 5
+_GROWTH: Final = 2.0
+MOST_ENDS: Final = 8
 WITHIN_SECONDS: Final = 60.0
 
 

@@ -73,8 +73,10 @@ def launch_waiting_scans(
     """
     database_url = pipeline.resolve().database_url
     _end_abandoned_runs(context, database_url)
-    for scan_id in launches.resume_due_scans(database_url):
-        context.log.info("scan %s goes on", scan_id)
+    for scan_id, run_id in launches.resume_due_scans(database_url):
+        context.log.info("scan %s goes on; its last run was %s", scan_id, run_id)
+        if run := context.instance.get_run_by_id(run_id):
+            _free_place(context.instance, run)
     claimed = launches.claim_waiting_scans(database_url, limit=_SCANS_A_TICK)
     due: list[WaitingScan] = []
     for scan in claimed:
@@ -122,7 +124,13 @@ def _end_abandoned_runs(context: dg.SensorEvaluationContext, database_url: Secre
     scans = {run_id: run.tags.get(_PARTITION_TAG, "") for run_id, run in runs.items()}
     for run_id in launches.find_abandoned_runs(database_url, scans) if runs else []:
         context.log.warning("run %s has no worker any more", run_id)
-        context.instance.report_run_failed(runs[run_id], "The worker of this run is gone.")
+        _free_place(context.instance, runs[run_id])
+
+
+def _free_place(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """A frozen worker, too, keeps a place that its scan needs to go on; it may write no more."""
+    if not run.is_finished:
+        instance.report_run_failed(run, "The worker of this run is gone.")
 
 
 def _look_at_run(instance: dg.DagsterInstance, scan: WaitingScan) -> tuple[NextStep, str]:

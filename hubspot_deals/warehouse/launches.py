@@ -51,27 +51,28 @@ class WaitingScan:
         return f"{self.scan_id}/{self.seq}/{self.epoch}"
 
 
-def resume_due_scans(database_url: SecretStr) -> list[str]:
-    """Let scans go on whose worker is gone or whose pause is over; return their ids.
+def resume_due_scans(database_url: SecretStr) -> list[tuple[str, str]]:
+    """Let scans go on whose worker is gone or whose pause is over; return them with their last run.
 
     Those that crash again and again without progress go on after growing pauses, and only as
     often as their limit says.
     """
+    last_run = "s.seq, s.scan_id, coalesce(s.attempts -> -1 ->> 'runId', '')"
     with open_connection(database_url) as connection:
         crashed = connection.execute(
             f"UPDATE hubspot_deals.scans s SET {_GOES_ON}, auto_resumes = auto_resumes + 1,"
             f" launch_reason = '{LaunchReason.CRASH}'"
             f" WHERE {IS_VISIBLE} AND {LOST_ITS_WORKER} AND {WILL_RESUME} AND s.heartbeat_at"
             f" < now() - {_FIRST_PAUSE} * (2 ^ least(s.auto_resumes, 10) - 1)"
-            " RETURNING s.seq, s.scan_id"
+            f" RETURNING {last_run}"
         ).fetchall()
         rested = connection.execute(
             f"UPDATE hubspot_deals.scans s SET {_GOES_ON},"
             f" launch_reason = '{LaunchReason.QUOTA}', error_message = NULL"
             f" WHERE {IS_VISIBLE} AND {IS_UNFINISHED} AND s.requested = 'pause'"
-            " AND s.resume_at <= now() RETURNING s.seq, s.scan_id"
+            f" AND s.resume_at <= now() RETURNING {last_run}"
         ).fetchall()
-    return [scan_id for _, scan_id in sorted(crashed + rested)]
+    return [(scan_id, run_id) for _, scan_id, run_id in sorted(crashed + rested)]
 
 
 def claim_waiting_scans(database_url: SecretStr, *, limit: int) -> list[WaitingScan]:

@@ -306,3 +306,19 @@ def test_a_run_whose_worker_is_gone_frees_its_place_and_one_that_works_keeps_it(
         tick()
         assert status("gone") is dg.DagsterRunStatus.FAILURE
         assert status("works") is dg.DagsterRunStatus.STARTED
+
+
+def test_the_run_of_a_frozen_worker_frees_its_place_at_once(
+    accept, tick, instance, settings, change
+):
+    accept()
+    run = dg.DagsterRun(
+        job_name="scan_deals", run_id=str(uuid.uuid4()), status=dg.DagsterRunStatus.STARTED
+    )
+    instance.add_run(run)
+    with hold_lease(settings.database_url, "scan-1", run.run_id, launch_epoch=0):
+        tick()
+        assert instance.get_run_by_id(run.run_id).status is dg.DagsterRunStatus.STARTED
+        change("UPDATE hubspot_deals.scans SET heartbeat_at = now() - interval '13 seconds'")
+        assert launched(tick()) == ["scan-1"]
+    assert instance.get_run_by_id(run.run_id).status is dg.DagsterRunStatus.FAILURE

@@ -277,6 +277,7 @@ def test_a_run_whose_worker_is_gone_frees_its_place_and_one_that_works_keeps_it(
 ):
     for scan_id in ("gone", "works"):
         accept(scan_id)
+    change("UPDATE hubspot_deals.scans SET auto_resume_limit = 0")
     runs = {}
     for scan_id in ("gone", "works"):
         run = dg.DagsterRun(

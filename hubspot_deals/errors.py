@@ -30,7 +30,8 @@ credential: errors are stored by Dagster and shown to callers.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Final
 
 
 class HubSpotDealsError(Exception):
@@ -58,7 +59,7 @@ class HubSpotUnavailableError(TransientError):
         self.seconds = seconds
         super().__init__(
             f"HubSpot did not answer {request} usably for {seconds:.0f} s; last: {last_answer}. "
-            "Committed rows are kept. Run the scan again later."
+            "Committed rows are kept: run the partition again in Dagster, or start a new scan."
         )
 
 
@@ -74,7 +75,7 @@ class HubSpotBusyError(TransientError):
         when = f"from {free_at:%Y-%m-%d %H:%M:%S} UTC on" if free_at else "later"
         super().__init__(
             f"HubSpot put {request} off: {answer}. "
-            f"Committed rows are kept. Run the scan again {when}."
+            f"Committed rows are kept; the scan can go on {when}."
         )
 
 
@@ -145,7 +146,7 @@ class LoadFailedError(TransientError):
         first_line = reason.strip().splitlines()[0] if reason.strip() else "unknown reason"
         super().__init__(
             f"Loading into PostgreSQL failed at dlt's step {step}: {first_line}. "
-            "Committed rows are kept. Run the scan again when the database is well."
+            "Committed rows are kept; the scan goes on when the database is well."
         )
 
 
@@ -235,7 +236,22 @@ class ScanStateError(PermanentError):
     def __init__(self, scan_id: str, asked: str, status: str) -> None:
         self.scan_id = scan_id
         self.status = status
-        super().__init__(f"Scan '{scan_id}' cannot be {asked}: its status is {status}")
+        super().__init__(
+            f"Scan '{scan_id}' cannot be {asked}: its status is {status}. "
+            f"It can be {_POSSIBLE[status]}"
+        )
+
+
+_POSSIBLE: Final = {
+    "pending": "paused or cancelled",
+    "running": "paused or cancelled",
+    "resuming": "paused or cancelled",
+    "paused": "resumed or cancelled",
+    "crashed": "resumed, cancelled or removed",
+    "completed": "removed",
+    "failed": "removed",
+    "cancelled": "removed",
+}
 
 
 class ResultsRemovedError(PermanentError):
@@ -244,7 +260,8 @@ class ResultsRemovedError(PermanentError):
     def __init__(self, scan_id: str, removed_at: datetime) -> None:
         self.scan_id = scan_id
         super().__init__(
-            f"The results of scan '{scan_id}' were removed on {removed_at:%Y-%m-%d}; "
+            f"The results of scan '{scan_id}' were removed on "
+            f"{removed_at.astimezone(UTC):%Y-%m-%d}; "
             "start a new scan to have them again"
         )
 
@@ -256,5 +273,5 @@ class IncompleteScanError(PermanentError):
         self.faults = tuple(faults)
         super().__init__(
             f"The stored rows do not add up ({'; '.join(faults)}), so the scan is not served. "
-            "Start it again."
+            "Run the partition again in Dagster, or start a new scan."
         )

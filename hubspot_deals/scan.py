@@ -172,8 +172,8 @@ def _record(lease: Lease, error: Exception) -> None:
     )
     match error:
         case HubSpotBusyError(free_at=datetime() as free_at):
-            outcomes.pause(lease, free_at, message)
-            raise ScanPausedError(lease.config.scan_id, free_at) from error
+            if outcomes.pause(lease, free_at, message):
+                raise ScanPausedError(lease.config.scan_id, free_at) from error
         case LoadFailedError() | DatabaseLostError():
             outcomes.note_interruption(lease, message)
         case IncompleteScanError():

@@ -101,7 +101,9 @@ def scan_assets(
     except (LeaseLostError, ScanPausedError, ScanSupersededError) as error:
         # Nothing failed: the scan was set aside, ended or taken over.
         context.log.info(str(error))
-        context.instance.report_run_canceling(context.run)
+        run = context.instance.get_run_by_id(context.run.run_id)
+        if run is not None and not run.is_finished:
+            context.instance.report_run_canceling(context.run)
         raise dg.DagsterExecutionInterruptedError from error
     except HubSpotDealsError as error:
         raise build_failure(error) from error
@@ -122,7 +124,9 @@ def _launch_epoch(tags: Mapping[str, str]) -> int | None:
 def _is_being_terminated(context: dg.AssetExecutionContext) -> bool:
     """Tell a termination asked for in Dagster from a worker that is shut down with its machine."""
     run = context.instance.get_run_by_id(context.run.run_id)
-    return run is not None and run.status is dg.DagsterRunStatus.CANCELING
+    # Forced, Dagster calls the run canceled at once and interrupts its worker all the same.
+    terminated = {dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED}
+    return run is not None and run.status in terminated
 
 
 def _metadata(report: ScanReport, table_name: str, rows: int) -> dict[str, dg.MetadataValue[Any]]:

@@ -1,7 +1,8 @@
 """Safety nets around a scan's run: launch what waits, go on with what was interrupted, clean up."""
 
 import time
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum, auto
 from typing import Final
 
@@ -20,14 +21,16 @@ from hubspot_deals.defs.jobs import scan_deals
 from hubspot_deals.defs.partitions import scans_partitions
 from hubspot_deals.defs.resources import PipelineSettingsResource
 from hubspot_deals.warehouse import launches, removal
-from hubspot_deals.warehouse.launches import WaitingScan
+from hubspot_deals.warehouse.launches import StartedRun, WaitingScan
 from hubspot_deals.warehouse.removal import RemovedScan
 
 _RUN_KEY_TAG: Final = "dagster/run_key"
 _PARTITION_TAG: Final = "dagster/partition"
 _SCANS_A_TICK: Final = 50
 _START_SECONDS: Final = 120
-"""Longest time from a run's creation, out of the queue, to its worker's first word."""
+"""Longest time from a run's start to its worker's first word."""
+_HEARING_SECONDS: Final = 15
+"""How long a worker has to hear of a termination."""
 _REMOVAL_SECONDS: Final = 20
 """A tick of a sensor that takes over a minute is cut off."""
 
@@ -72,11 +75,11 @@ def launch_waiting_scans(
     daily limit has set aside.
     """
     database_url = pipeline.resolve().database_url
-    _end_abandoned_runs(context, database_url)
+    _look_after_started_runs(context, database_url)
+    launches.give_up_silent_workers(database_url)
     for scan_id, run_id in launches.resume_due_scans(database_url):
         context.log.info("scan %s goes on; its last run was %s", scan_id, run_id)
-        if run := context.instance.get_run_by_id(run_id):
-            _free_place(context.instance, run)
+        _free_place(context.instance, run_id)
     claimed = launches.claim_waiting_scans(database_url, limit=_SCANS_A_TICK)
     due: list[WaitingScan] = []
     for scan in claimed:
@@ -106,46 +109,70 @@ def launch_waiting_scans(
     )
 
 
-def _end_abandoned_runs(context: dg.SensorEvaluationContext, database_url: SecretStr) -> None:
-    """Free the places of runs whose worker is gone: Dagster keeps them for ever if it cannot know.
+def _look_after_started_runs(context: dg.SensorEvaluationContext, database_url: SecretStr) -> None:
+    """Carry out terminations that no worker heard of, and free the places of runs without one.
 
-    Its launcher learns of a worker's end only from the code server that started it.
+    Dagster's launcher reaches a worker, and learns of its end, only through the code server that
+    started it.
     """
-    started = dg.RunsFilter(
-        job_name=JOB_NAME,
+    wanted = dg.RunsFilter(
         statuses=[
             dg.DagsterRunStatus.STARTING,
             dg.DagsterRunStatus.STARTED,
             dg.DagsterRunStatus.CANCELING,
-        ],
-        updated_before=datetime.now(UTC) - timedelta(seconds=_START_SECONDS),
+        ]
     )
-    runs = {run.run_id: run for run in context.instance.get_runs(started)}
-    scans = {run_id: run.tags.get(_PARTITION_TAG, "") for run_id, run in runs.items()}
-    for run_id in launches.find_abandoned_runs(database_url, scans) if runs else []:
+    runs = {
+        run.run_id: run
+        for run in context.instance.get_runs(wanted)
+        if _PARTITION_TAG in run.tags and _age(context.instance, run.run_id) > _HEARING_SECONDS
+    }
+    started = {
+        run_id: StartedRun(run_id, run.tags[_PARTITION_TAG], run.job_name == JOB_NAME)
+        for run_id, run in runs.items()
+    }
+    for run_id, run in runs.items():
+        if run.status is dg.DagsterRunStatus.CANCELING and launches.cancel_scan_of_run(
+            database_url, started[run_id]
+        ):
+            context.log.info(
+                "scan %s is cancelled, as run %s was", run.tags[_PARTITION_TAG], run_id
+            )
+    old = [
+        run for run_id, run in started.items() if _age(context.instance, run_id) > _START_SECONDS
+    ]
+    for run_id in launches.find_abandoned_runs(database_url, old) if old else []:
         context.log.warning("run %s has no worker any more", run_id)
-        _free_place(context.instance, runs[run_id])
+        _free_place(context.instance, run_id)
 
 
-def _free_place(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+def _age(instance: dg.DagsterInstance, run_id: str) -> float:
+    """Return the seconds since a run was started; 0 for one that Dagster has not tried to start.
+
+    By the moments of its events: those of its record are in whatever time zone the database has.
+    """
+    stats = instance.get_run_stats(run_id)
+    # As of some version the type says so only of a snapshot.
+    moment = getattr(stats, "start_time", None) or getattr(stats, "launch_time", None)
+    return time.time() - moment if moment else 0.0
+
+
+def _free_place(instance: dg.DagsterInstance, run_id: str) -> None:
     """A frozen worker, too, keeps a place that its scan needs to go on; it may write no more."""
-    if not run.is_finished:
+    run = instance.get_run_by_id(run_id)
+    if run is not None and not run.is_finished:
         instance.report_run_failed(run, "The worker of this run is gone.")
 
 
 def _look_at_run(instance: dg.DagsterInstance, scan: WaitingScan) -> tuple[NextStep, str]:
-    wanted = (
-        dg.RunsFilter(run_ids=[scan.run_id])
-        if scan.run_id
-        else dg.RunsFilter(tags={_RUN_KEY_TAG: scan.run_key})
-    )
-    records = instance.get_run_records(wanted, limit=1)
-    if not records:
+    if scan.run_id:
+        run = instance.get_run_by_id(scan.run_id)
+    else:
+        run = next(iter(instance.get_runs(dg.RunsFilter(tags={_RUN_KEY_TAG: scan.run_key}))), None)
+    if run is None:
         return decide_next_step(None, 0), ""
-    (record,) = records
-    age = datetime.now(UTC) - record.update_timestamp.replace(tzinfo=UTC)
-    step = decide_next_step(record.dagster_run.status, age.total_seconds())
-    return step, record.dagster_run.run_id
+    age = _age(instance, run.run_id) or scan.waiting_seconds
+    return decide_next_step(run.status, age), run.run_id
 
 
 def _build_request(scan: WaitingScan) -> dg.RunRequest:
@@ -169,19 +196,29 @@ def remove_scans(
     With HUBSPOT_DEALS_RETENTION_DAYS it also removes the results of scans that ended so long ago.
     """
     settings = pipeline.resolve()
-    give_up_at = time.monotonic() + _REMOVAL_SECONDS
+    database_url, give_up_at = settings.database_url, time.monotonic() + _REMOVAL_SECONDS
     if settings.retention_days:
-        removal.mark_expired_results(settings.database_url, days_old=settings.retention_days)
-    for removed in removal.find_removed_scans(settings.database_url, limit=_SCANS_A_TICK):
-        if time.monotonic() < give_up_at and _forget(
-            context.instance, settings.database_url, removed
-        ):
-            removal.forget_removed_scan(settings.database_url, removed)
-    for seq in removal.claim_unfinished_removals(settings.database_url):
-        seconds = give_up_at - time.monotonic()
-        if seconds > 0:
-            removal.remove_marked_rows(settings.database_url, seq, seconds=seconds)
+        removal.mark_expired_results(database_url, days_old=settings.retention_days)
+    for removed in removal.find_removed_scans(database_url, limit=_SCANS_A_TICK):
+        with _logged(context, f"Dagster still knows of scan {removed.scan_id}"):
+            if time.monotonic() < give_up_at and _forget(context.instance, database_url, removed):
+                removal.forget_removed_scan(database_url, removed)
+    while (seconds := give_up_at - time.monotonic()) > 0:
+        claimed = removal.claim_unfinished_removals(database_url, limit=1)
+        if not claimed:
+            break
+        with _logged(context, f"Rows of scan number {claimed[0]} are left"):
+            removal.remove_marked_rows(database_url, claimed[0], seconds=seconds)
     return dg.SkipReason("Removing scans needs no run.")
+
+
+@contextmanager
+def _logged(context: dg.SensorEvaluationContext, what: str) -> Iterator[None]:
+    """Let one item's failure stop no other; it comes up again in a later tick."""
+    try:
+        yield
+    except Exception:
+        context.log.exception(what)
 
 
 def _forget(instance: dg.DagsterInstance, database_url: SecretStr, removed: RemovedScan) -> bool:
@@ -190,14 +227,19 @@ def _forget(instance: dg.DagsterInstance, database_url: SecretStr, removed: Remo
     When a new scan has the id, only runs that surely were the removed one's are deleted.
     """
     wanted = dg.RunsFilter(job_name=JOB_NAME, tags={_PARTITION_TAG: removed.scan_id})
-    runs = instance.get_runs(wanted)
+    by_id = {run.run_id: run for run in instance.get_runs(wanted)}
     with removal.locked_id(database_url, removed.scan_id) as is_taken:
         if not is_taken:
             instance.delete_dynamic_partition(SCANS_PARTITIONS, removed.scan_id)
     if is_taken:
-        runs = [run for run in runs if run.run_id in removed.run_ids]
-    for run in runs:
+        by_id = {}
+    # Runs from an asset's own page belong to another job.
+    for run_id in removed.run_ids:
+        if run := instance.get_run_by_id(run_id):
+            by_id[run_id] = run
+    for run in by_id.values():
         if run.is_finished:
-            instance.delete_run(run.run_id)
+            # The run last: while it is there, its logs are found again.
             instance.compute_log_manager.delete_logs(prefix=[run.run_id])
-    return all(run.is_finished for run in runs)
+            instance.delete_run(run.run_id)
+    return all(run.is_finished for run in by_id.values())

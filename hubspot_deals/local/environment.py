@@ -99,7 +99,8 @@ def dagster_storage_url(database_url: str) -> str:
     """Return the same database for SQLAlchemy, with Dagster's own schema as the search path."""
     parts = urlsplit(database_url)
     query = dict(parse_qsl(parts.query))
-    own = f"-csearch_path={_DAGSTER_SCHEMA}"
+    # Dagster keeps moments without a time zone and reads them as UTC.
+    own = f"-csearch_path={_DAGSTER_SCHEMA} -ctimezone=UTC"
     query["options"] = f"{query['options']} {own}" if "options" in query else own
     # The driver is named because SQLAlchemy's default one changes with its version.
     return urlunsplit(

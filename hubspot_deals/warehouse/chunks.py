@@ -136,6 +136,11 @@ def start_over(lease: Lease) -> None:
             "DELETE FROM hubspot_deals.scan_chunks WHERE scan_id = %s AND generation = %s",
             (lease.config.scan_id, lease.generation),
         )
+        cursor.execute(
+            "UPDATE hubspot_deals.scans SET records_extracted = 0"
+            " WHERE scan_id = %s AND outcome IS NULL",
+            (lease.config.scan_id,),
+        )
 
 
 def count_tables(lease: Lease, table_names: Sequence[str]) -> list[TableCount]:

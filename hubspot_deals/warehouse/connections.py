@@ -3,19 +3,25 @@
 from typing import Any, Final
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 
 from hubspot_deals.errors import ConfigurationError
 from hubspot_deals.settings import PREFIX
 
 # A peer that vanished without a word is noticed within half a minute, not within two hours.
-_TIMEOUTS: Final[dict[str, Any]] = {
-    "connect_timeout": 10,
+KEEPALIVES: Final[dict[str, Any]] = {
     "keepalives_idle": 15,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
 }
+
+NO_TIMEOUTS: Final = (
+    "-cstatement_timeout=0 -clock_timeout=0 -cidle_session_timeout=0"
+    " -cidle_in_transaction_session_timeout=0"
+)
+"""Server options for work that takes as long as it takes, whatever the role is set to."""
 
 
 def open_connection(
@@ -23,11 +29,14 @@ def open_connection(
 ) -> psycopg.Connection[Any]:
     """Connect in autocommit; raises ConfigurationError, which names the setting, not its value."""
     try:
+        said = conninfo_to_dict(database_url.get_secret_value()).get("options") or ""
         return psycopg.connect(
             database_url.get_secret_value(),
             autocommit=True,
+            options=f"{said} {NO_TIMEOUTS}",
             application_name=application_name,
-            **_TIMEOUTS,
+            connect_timeout=10,
+            **KEEPALIVES,
         )
     except psycopg.ProgrammingError:
         msg = f"{PREFIX}DATABASE_URL is no libpq URL such as postgresql://user:password@host/name."

@@ -1,6 +1,6 @@
 """Scans that wait for a run, and scans whose run is gone, as the sensor sees them."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from hubspot_deals.contract import LaunchReason, Outcome
 from hubspot_deals.warehouse.connections import open_connection
 from hubspot_deals.warehouse.states import (
+    IS_FRESH,
     IS_HELD,
     IS_UNFINISHED,
     IS_VISIBLE,
@@ -25,7 +26,7 @@ _FIRST_PAUSE: Final = "interval '5 seconds'"
 _LAST_WORDS: Final = "interval '30 seconds'"
 
 _GOES_ON: Final = """
-    requested = 'run', epoch = epoch + 1, run_id = NULL, resume_at = NULL,
+    requested = 'run', epoch = epoch + 1, run_id = NULL, resume_at = NULL, lost_at = NULL,
     resuming_since = CASE WHEN started_at IS NOT NULL THEN now() END, launch_claimed_until = NULL
 """
 _IS_WAITING: Final = f"""
@@ -42,6 +43,7 @@ class WaitingScan:
     scan_id: str
     organization_id: str
     epoch: int
+    waiting_seconds: float
     run_id: str | None
     """The run that the API has launched; of one that the sensor asked for only the key is known."""
 
@@ -94,44 +96,81 @@ def claim_waiting_scans(database_url: SecretStr, *, limit: int) -> list[WaitingS
                 AND (s.launch_claimed_until IS NULL OR s.launch_claimed_until < now())
                 ORDER BY s.seq LIMIT %s FOR UPDATE SKIP LOCKED
             )
-            RETURNING seq, scan_id, organization_id, epoch, run_id
+            RETURNING seq, scan_id, organization_id, epoch, run_id,
+                extract(epoch FROM now() - coalesce(resuming_since, created_at))::float
+                AS waiting_seconds
             """,
             (limit,),
         )
         return sorted(cursor.fetchall(), key=lambda scan: scan.seq)
 
 
-def find_abandoned_runs(database_url: SecretStr, scans_of_runs: Mapping[str, str]) -> list[str]:
-    """Return the runs that no worker works for, of these runs with their scans' ids.
+@dataclass(frozen=True, slots=True)
+class StartedRun:
+    """A run that Dagster counts as working, and the scan of its partition."""
+
+    run_id: str
+    scan_id: str
+    is_of_scan_job: bool
+
+
+def find_abandoned_runs(database_url: SecretStr, runs: Sequence[StartedRun]) -> list[str]:
+    """Return those of these runs that no worker works for.
 
     A worker that has just let its scan go may still be telling Dagster so.
     """
     with open_connection(database_url) as connection:
         found = connection.execute(
-            "SELECT run_id FROM unnest(%s::text[], %s::text[]) AS r (run_id, scan_id)"
-            " WHERE NOT EXISTS (SELECT FROM hubspot_deals.scans s WHERE s.scan_id = r.scan_id"
-            f" AND s.run_id = r.run_id AND ({IS_HELD} OR s.heartbeat_at > now() - {_LAST_WORDS}))",
-            (list(scans_of_runs), list(scans_of_runs.values())),
+            "SELECT r.run_id FROM unnest(%s::text[], %s::text[], %s::boolean[])"
+            " AS r (run_id, scan_id, is_of_scan_job)"
+            " LEFT JOIN hubspot_deals.scans s ON s.scan_id = r.scan_id AND s.run_id = r.run_id"
+            " WHERE CASE WHEN s.seq IS NULL THEN r.is_of_scan_job"
+            f" ELSE NOT {IS_HELD} AND s.heartbeat_at < now() - {_LAST_WORDS} END",
+            (
+                [run.run_id for run in runs],
+                [run.scan_id for run in runs],
+                [run.is_of_scan_job for run in runs],
+            ),
         )
         return [run_id for (run_id,) in found]
 
 
-def launch_anew(database_url: SecretStr, scan: WaitingScan, message: str) -> bool:
-    """Give up on the run that a waiting scan had; False when it has ended or moved on.
+def give_up_silent_workers(database_url: SecretStr) -> None:
+    """Fence out workers that are silent where nobody takes over: their scans have crashed."""
+    with open_connection(database_url) as connection:
+        connection.execute(
+            "UPDATE hubspot_deals.scans s SET epoch = epoch + 1, worker_epoch = epoch + 1,"
+            f" lost_at = now() WHERE {IS_VISIBLE} AND {IS_UNFINISHED} AND s.requested = 'run'"
+            f" AND {IS_HELD} AND NOT {IS_FRESH}"
+        )
+
+
+def cancel_scan_of_run(database_url: SecretStr, run: StartedRun) -> bool:
+    """End a scan whose run was terminated by hand, if that run still works on it."""
+    with open_connection(database_url) as connection:
+        changed = connection.execute(
+            "UPDATE hubspot_deals.scans s SET outcome = %s, ended_at = now(), epoch = epoch + 1"
+            f" WHERE s.scan_id = %s AND s.run_id = %s AND {IS_VISIBLE} AND {IS_UNFINISHED}"
+            " AND s.requested = 'run' AND s.worker_epoch = s.epoch",
+            (Outcome.CANCELLED, run.scan_id, run.run_id),
+        )
+        return changed.rowcount > 0
+
+
+def launch_anew(database_url: SecretStr, scan: WaitingScan, message: str) -> None:
+    """Give up on the run that a waiting scan had, unless the scan has moved on.
 
     It counts as a crash: a scan whose runs die before they begin, as often as its limit says, has
     failed with this message.
     """
     with open_connection(database_url) as connection:
         changed = connection.execute(
-            f"UPDATE hubspot_deals.scans s SET {_GOES_ON},"
-            " auto_resumes = auto_resumes + 1"
+            f"UPDATE hubspot_deals.scans s SET {_GOES_ON}, auto_resumes = auto_resumes + 1"
             f" WHERE s.seq = %s AND s.epoch = %s AND {_IS_WAITING} AND {WILL_RESUME}",
             (scan.seq, scan.epoch),
         )
         if changed.rowcount == 0:
             _end(connection, scan, Outcome.FAILED, message)
-        return changed.rowcount > 0
 
 
 def end_waiting_scan(

@@ -24,6 +24,7 @@ from hubspot_deals.errors import (
     CredentialError,
     DatabaseLostError,
     LeaseLostError,
+    ResultsRemovedError,
     ScanBusyError,
     ScanNotFoundError,
     ScanSupersededError,
@@ -36,6 +37,7 @@ from hubspot_deals.warehouse.states import (
     IS_HELD,
     IS_VISIBLE,
     LEASE_LOCK_CLASS,
+    LEASE_SECONDS,
 )
 
 _SERVER_KEEPALIVE: Final = {
@@ -187,7 +189,8 @@ def hold_lease(
 
     `launch_epoch` is the epoch for which the run was launched, None for a rerun by hand. A rerun
     of a completed scan fills a new generation beside the served one; any other goes on after the
-    last committed chunk. Raises ScanNotFoundError, ScanBusyError or ScanSupersededError.
+    last committed chunk. Raises ScanNotFoundError, ResultsRemovedError, ScanBusyError or
+    ScanSupersededError.
     """
     with (
         open_connection(database_url, application_name="hubspot_deals_scan") as holder,
@@ -214,12 +217,12 @@ def hold_lease(
             session.execute(
                 "SELECT set_config('application_name', %s, false)", (lease.session_name,)
             )
-        end_sessions(holder, lease.seq, before_epoch=lease.epoch)
         with heartbeat.beating():
+            end_sessions(connection, scan_id, lease.seq, before_epoch=lease.epoch)
             yield lease
 
 
-def end_sessions(connection: Connection[Any], seq: int, *, before_epoch: int) -> None:
+def end_sessions(connection: Connection[Any], scan_id: str, seq: int, *, before_epoch: int) -> None:
     """End what workers of earlier epochs still have open, and wait until it is gone.
 
     A statement of theirs that was under way is undone with its session; a later one meets the
@@ -236,7 +239,7 @@ def end_sessions(connection: Connection[Any], seq: int, *, before_epoch: int) ->
         if ended.rowcount == 0:
             return
         if time.monotonic() > deadline:
-            raise ScanBusyError(str(seq))
+            raise ScanBusyError(scan_id)
         time.sleep(_EVICTION_POLL_SECONDS)
 
 
@@ -249,6 +252,8 @@ def _lock(holder: Connection[Any], scan_id: str, launch_epoch: int | None) -> No
     deadline = time.monotonic() + _EVICTION_SECONDS
     while True:
         scan = _find_scan(holder, scan_id)
+        if scan["results_removed_at"] is not None:
+            raise ResultsRemovedError(scan_id, scan["results_removed_at"])
         if launch_epoch not in {None, scan["epoch"]}:
             raise ScanSupersededError(scan_id)
         locked = holder.cursor(row_factory=scalar_row).execute(
@@ -258,14 +263,27 @@ def _lock(holder: Connection[Any], scan_id: str, launch_epoch: int | None) -> No
             return
         if scan["is_held"] or time.monotonic() > deadline:
             raise ScanBusyError(scan_id)
-        end_sessions(holder, scan["seq"], before_epoch=scan["epoch"] + 1)
+        end_sessions(holder, scan_id, scan["seq"], before_epoch=scan["epoch"] + 1)
+        _end_silent_holder(holder, scan["seq"])
         time.sleep(_EVICTION_POLL_SECONDS)
+
+
+def _end_silent_holder(holder: Connection[Any], seq: int) -> None:
+    """End a session that took the lock and froze before it could give itself a name."""
+    holder.execute(
+        "SELECT pg_terminate_backend(a.pid) FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+        " WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid = %s"
+        " AND l.objid = %s::oid AND a.datname = current_database()"
+        " AND a.state_change < now() - make_interval(secs => %s)",
+        (LEASE_LOCK_CLASS, seq, LEASE_SECONDS),
+    )
 
 
 def _find_scan(holder: Connection[Any], scan_id: str) -> dict[str, Any]:
     cursor = holder.cursor(row_factory=dict_row)
     cursor.execute(
-        f"SELECT s.seq, s.epoch, {IS_HELD} AS is_held FROM hubspot_deals.scans s"
+        f"SELECT s.seq, s.epoch, s.results_removed_at, {IS_HELD} AS is_held"
+        " FROM hubspot_deals.scans s"
         f" WHERE s.scan_id = %s AND {IS_VISIBLE}",
         (scan_id,),
     )
@@ -282,12 +300,14 @@ def _take_up(
         "UPDATE hubspot_deals.scans SET epoch = epoch + 1, worker_epoch = epoch + 1,"
         " run_id = %(run)s, started_at = coalesce(started_at, now()), heartbeat_at = now(),"
         " progress_at = now(), requested = 'run', resume_at = NULL, resuming_since = NULL,"
+        " lost_at = NULL,"
+        " auto_resumes = CASE WHEN %(epoch)s::int IS NULL THEN 0 ELSE auto_resumes END,"
         " attempts = attempts || jsonb_build_object('runId', %(run)s::text, 'startedAt',"
         """ to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),"""
         " 'why', CASE WHEN %(epoch)s::int IS NULL THEN %(rerun)s ELSE launch_reason END),"
-        # Past a served snapshot a rerun starts anew; an unfinished one goes on.
+        # Beside a served snapshot a rerun starts anew; an unfinished scan goes on.
         " working_generation = working_generation"
-        " + CASE WHEN working_generation = generation THEN 1 ELSE 0 END,"
+        " + CASE WHEN outcome = 'completed' THEN 1 ELSE 0 END,"
         " outcome = CASE WHEN outcome = 'completed' THEN outcome END,"
         " error_message = NULL, ended_at = CASE WHEN outcome = 'completed' THEN ended_at END"
         " WHERE scan_id = %(scan)s AND results_removed_at IS NULL AND (%(epoch)s::int IS NULL"
@@ -297,4 +317,11 @@ def _take_up(
     )
     if (taken := cursor.fetchone()) is None:
         raise ScanSupersededError(scan_id)
+    # Of reruns that never came to their end.
+    cursor.execute(
+        "DELETE FROM hubspot_deals.scan_chunks c USING hubspot_deals.scans s"
+        " WHERE s.scan_id = c.scan_id AND c.scan_id = %s AND c.generation > s.generation"
+        " AND c.generation < s.working_generation",
+        (scan_id,),
+    )
     return taken

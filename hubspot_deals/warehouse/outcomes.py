@@ -81,10 +81,11 @@ def cancel(lease: Lease) -> None:
     _end(lease, Outcome.CANCELLED, None)
 
 
-def pause(lease: Lease, resume_at: datetime, reason: str) -> None:
+def pause(lease: Lease, resume_at: datetime, reason: str) -> bool:
     """Set the scan aside until HubSpot's limit is free; a sensor lets it go on then.
 
-    A rerun of a completed scan has nothing to come back to: it ends, and the scan stays served.
+    A rerun of a completed scan has nothing to come back to: it ends, the scan stays served, and
+    the answer is False.
     """
     with lease.fenced() as cursor:
         cursor.execute(
@@ -92,7 +93,9 @@ def pause(lease: Lease, resume_at: datetime, reason: str) -> None:
             " error_message = %s, epoch = epoch + 1 WHERE scan_id = %s AND outcome IS NULL",
             (resume_at, reason, lease.config.scan_id),
         )
+        is_paused = cursor.rowcount > 0
         _note_rerun(cursor, lease, Outcome.FAILED, reason)
+    return is_paused
 
 
 def note_interruption(lease: Lease, message: str) -> None:

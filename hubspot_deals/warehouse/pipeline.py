@@ -16,7 +16,6 @@ import pyarrow as pa
 from dlt.common.schema import Schema
 from dlt.destinations.impl.postgres.configuration import PostgresCredentials
 from dlt.extract import DltResource
-from dlt.load.exceptions import LoadClientJobRetry
 from dlt.pipeline.exceptions import PipelineStepFailed
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
@@ -25,7 +24,7 @@ from hubspot_deals.contract import DATASET_NAME, SOURCE_NAME
 from hubspot_deals.dlt_runtime import configure_dlt_runtime
 from hubspot_deals.errors import LoadFailedError
 from hubspot_deals.tables import TABLES, Table
-from hubspot_deals.warehouse.connections import open_connection
+from hubspot_deals.warehouse.connections import KEEPALIVES, NO_TIMEOUTS, open_connection
 
 if TYPE_CHECKING:
     from dlt.common.schema.typing import TTableSchema, TTableSchemaColumns
@@ -93,10 +92,9 @@ class ScanPipeline:
             )
         except PipelineStepFailed as error:
             cause = error.exception
-            if isinstance(cause, LoadClientJobRetry):
-                # What PostgreSQL said, rather than a traceback as text.
-                cause = cause.client_exception
-            raise LoadFailedError(error.step, str(cause)) from error
+            # What PostgreSQL said, rather than a traceback as text.
+            said = getattr(cause, "client_exception", cause)
+            raise LoadFailedError(error.step, str(said)) from error
         return load_info.loads_ids[0]
 
 
@@ -177,6 +175,11 @@ def _credentials(database_url: SecretStr, session_name: str) -> PostgresCredenti
         credentials.password = info.password or "none"
     said = conninfo_to_dict(database_url.get_secret_value())
     extra = {key: str(value) for key, value in said.items() if key not in _NOT_FOR_DLT}
-    credentials.query = extra | {"application_name": session_name}
+    credentials.query = {
+        **extra,
+        **{name: str(value) for name, value in KEEPALIVES.items()},
+        "application_name": session_name,
+        "options": f"{extra.get('options', '')} {NO_TIMEOUTS}".strip(),
+    }
     credentials.resolve()
     return credentials

@@ -15,12 +15,12 @@ from psycopg import AsyncConnection, Connection, sql
 from psycopg.rows import class_row, dict_row, scalar_row
 from pydantic import SecretStr
 
-from hubspot_deals.contract import DATASET_NAME, TABLE_NAMES
+from hubspot_deals.contract import DATASET_NAME, TABLE_NAMES, Outcome
 from hubspot_deals.errors import ScanStateError
 from hubspot_deals.warehouse.connections import open_connection
 from hubspot_deals.warehouse.leases import end_sessions
 from hubspot_deals.warehouse.scans import get_scan
-from hubspot_deals.warehouse.states import HAS_CRASHED, IS_VISIBLE, LOCK_ID
+from hubspot_deals.warehouse.states import HAS_CRASHED, IS_HELD, IS_VISIBLE, LOCK_ID
 
 _BATCH_ROWS: Final = 2_000
 _REST: Final = 0.5
@@ -30,7 +30,11 @@ _CLAIM: Final = "now() + interval '60 seconds'"
 _HAS_ENDED: Final = f"(s.outcome IS NOT NULL OR {HAS_CRASHED})"
 _HIDE: Final = f"""
     UPDATE hubspot_deals.scans s SET removal = %(removal)s, epoch = epoch + 1,
-        results_removed_at = coalesce(results_removed_at, now()), removal_claimed_until = {_CLAIM}
+        results_removed_at = coalesce(results_removed_at, now()), removal_claimed_until = {_CLAIM},
+        ended_at = coalesce(ended_at, heartbeat_at),
+        outcome = coalesce(outcome, '{Outcome.FAILED}'),
+        error_message = CASE WHEN outcome IS NULL THEN 'The worker was gone, and nobody resumed the'
+            ' scan before its results were removed.' ELSE error_message END
 """
 _MARKED: Final = """
     RETURNING s.seq, s.scan_id, (
@@ -86,17 +90,17 @@ async def mark_old_scans(
     return marked
 
 
-def mark_expired_results(database_url: SecretStr, *, days_old: int) -> int:
-    """Do the same for scheduled retention; return how many scans' results were hidden."""
+def mark_expired_results(database_url: SecretStr, *, days_old: int) -> None:
+    """Hide the results of scans that ended so many days ago, for scheduled retention."""
     with open_connection(database_url) as connection, connection.transaction():
         cursor = connection.cursor(row_factory=class_row(MarkedScan))
         marked = cursor.execute(_MARK_OLD, _of_age(days_old, purge=False)).fetchall()
         connection.execute(_NOTE, ([scan.scan_id for scan in marked],))
-    return len(marked)
 
 
 _MARK_OLD: Final = f"""{_HIDE}
-    WHERE s.removal IS NULL AND {_HAS_ENDED} AND (s.results_removed_at IS NULL OR %(purge)s)
+    WHERE s.removal IS NULL AND {_HAS_ENDED} AND NOT {IS_HELD}
+    AND (s.results_removed_at IS NULL OR %(purge)s)
     AND coalesce(s.ended_at, s.heartbeat_at, s.created_at) < now() - make_interval(days => %(days)s)
     {_MARKED}"""
 _NOTE: Final = """
@@ -113,12 +117,15 @@ def _of_age(days_old: int, *, purge: bool) -> dict[str, Any]:
     return {"removal": "scan" if purge else "results", "days": days_old, "purge": purge}
 
 
-def claim_unfinished_removals(database_url: SecretStr) -> list[int]:
+def claim_unfinished_removals(database_url: SecretStr, *, limit: int) -> list[int]:
     """Return the numbers (`seq`) of scans whose rows nobody is deleting, oldest first."""
     with open_connection(database_url) as connection:
         claimed = connection.execute(
             f"UPDATE hubspot_deals.scans SET removal_claimed_until = {_CLAIM}"
-            " WHERE removal IS NOT NULL AND removal_claimed_until < now() RETURNING seq"
+            " WHERE seq IN (SELECT seq FROM hubspot_deals.scans WHERE removal IS NOT NULL"
+            " AND removal_claimed_until < now() ORDER BY removal_claimed_until LIMIT %s"
+            " FOR UPDATE SKIP LOCKED) RETURNING seq",
+            (limit,),
         ).fetchall()
     return sorted(seq for (seq,) in claimed)
 
@@ -145,7 +152,7 @@ def remove_marked_rows(database_url: SecretStr, seq: int, *, seconds: float) -> 
             f"UPDATE hubspot_deals.scans SET removal_claimed_until = {_CLAIM} WHERE seq = %s",
             (seq,),
         )
-        end_sessions(connection, seq, before_epoch=scan["epoch"])
+        end_sessions(connection, scan["scan_id"], seq, before_epoch=scan["epoch"])
         for table_name in TABLE_NAMES:
             while _delete_pass(connection, table_name, scan["scan_id"], deadline):
                 continue

@@ -25,8 +25,8 @@ from hubspot_deals.warehouse.states import (
 
 _COLUMNS: Final = f"""
     s.seq, s.scan_id, s.organization_id, s.config, s.created_at, s.run_id, s.epoch,
-    s.started_at, s.heartbeat_at, s.progress_at, s.records_expected, s.generation, s.outcome,
-    s.ended_at, s.error_message, s.records_extracted, s.metadata, s.attempts, s.resume_at,
+    s.started_at, s.heartbeat_at, s.records_expected, s.generation, s.outcome, s.ended_at,
+    s.error_message, s.records_extracted, s.metadata, s.attempts, s.resume_at,
     s.results_removed_at, s.requested = 'pause' AS is_paused,
     s.resuming_since IS NOT NULL AS is_resuming, {IS_HELD} AS is_held,
     {WILL_RESUME} AS will_resume
@@ -46,7 +46,6 @@ class ScanRecord:
     epoch: int
     started_at: datetime | None
     heartbeat_at: datetime | None
-    progress_at: datetime | None
     records_expected: int | None
     generation: int
     outcome: str | None
@@ -146,7 +145,7 @@ async def _raise_unless_replayed(
     cursor = connection.cursor(row_factory=scalar_row)
     await cursor.execute(
         "SELECT request_hash FROM hubspot_deals.scans"
-        " WHERE organization_id = %s AND idempotency_key = %s",
+        f" s WHERE organization_id = %s AND idempotency_key = %s AND {IS_VISIBLE}",
         (config.organization_id, idempotency_key),
     )
     earlier = await cursor.fetchone()

@@ -9,6 +9,10 @@ HEARTBEAT_SECONDS: Final = 2
 LEASE_SECONDS: Final = 12
 """A worker without a sign of life for so long counts as dead, whatever it holds."""
 
+WILL_RESUME: Final = "(s.auto_resumes < s.auto_resume_limit)"
+
+IS_FRESH: Final = f"s.heartbeat_at > now() - interval '{LEASE_SECONDS} seconds'"
+
 LAUNCH_CLAIM_SECONDS: Final = 60
 """How long a launcher has a scan to itself before the sensor takes over."""
 
@@ -19,9 +23,11 @@ LOCK_ID: Final = "SELECT pg_advisory_{kind}(4862, hashtext(%s))"
 """Under this lock a scan id is taken, or everything that Dagster has under it is deleted."""
 
 # Advisory locks of two integers show up with objsubid 2; `database` keeps a neighbour's out.
+# Where nobody would take over, a worker that is silent may still come back: the lock decides, until
+# somebody gives it up.
 IS_HELD: Final = f"""(
-    s.worker_epoch IS NOT DISTINCT FROM s.epoch
-    AND s.heartbeat_at > now() - interval '{LEASE_SECONDS} seconds'
+    s.worker_epoch IS NOT DISTINCT FROM s.epoch AND s.lost_at IS NULL
+    AND ({IS_FRESH} OR NOT {WILL_RESUME})
     AND EXISTS (
         SELECT FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
         AND l.classid = {LEASE_LOCK_CLASS} AND l.objid = s.seq::oid
@@ -32,8 +38,6 @@ IS_HELD: Final = f"""(
 IS_VISIBLE: Final = "s.removal IS DISTINCT FROM 'scan'"
 
 IS_UNFINISHED: Final = "s.outcome IS NULL AND s.results_removed_at IS NULL"
-
-WILL_RESUME: Final = "(s.auto_resumes < s.auto_resume_limit)"
 
 LOST_ITS_WORKER: Final = f"""(
     {IS_UNFINISHED} AND s.requested = 'run' AND s.resuming_since IS NULL

@@ -30,12 +30,12 @@ _PAUSE: Final = f"""
     UPDATE hubspot_deals.scans s SET requested = 'pause', epoch = epoch + 1,
         resume_at = NULL, resuming_since = NULL, error_message = NULL
     WHERE s.scan_id = %(scan)s AND {IS_VISIBLE} AND {IS_UNFINISHED}
-    AND s.requested = 'run' AND NOT {HAS_CRASHED}
+    AND (s.requested = 'run' AND NOT {HAS_CRASHED} OR s.resume_at IS NOT NULL)
 """
 _RESUME: Final = f"""
     UPDATE hubspot_deals.scans s SET requested = 'run', epoch = epoch + 1, run_id = NULL,
         resume_at = NULL, resuming_since = now(), launch_reason = '{LaunchReason.RESUME}',
-        auto_resumes = 0, error_message = NULL,
+        auto_resumes = 0, lost_at = NULL, error_message = NULL,
         launch_claimed_until = now() + interval '{LAUNCH_CLAIM_SECONDS} seconds'
     WHERE s.scan_id = %(scan)s AND {IS_VISIBLE} AND {IS_UNFINISHED}
     AND (s.requested = 'pause' OR {HAS_CRASHED})
@@ -83,7 +83,7 @@ async def detect_crashed(connection: AsyncConnection[Any], *, silent_minutes: in
     """
     await connection.execute(
         "UPDATE hubspot_deals.scans s SET epoch = epoch + 1, worker_epoch = epoch + 1,"
-        " heartbeat_at = progress_at"
+        " lost_at = now()"
         f" WHERE {IS_VISIBLE} AND {IS_UNFINISHED} AND s.requested = 'run' AND {IS_HELD}"
         " AND s.progress_at < now() - make_interval(mins => %s)",
         (silent_minutes,),

@@ -287,3 +287,38 @@ def test_a_worker_beats_while_its_own_statement_takes_long(take, look_up):
         lease.connection.execute("SELECT pg_sleep(2.5)")
         assert look_up().heartbeat_at > before
         assert look_up().status is ScanStatus.RUNNING
+
+
+def test_a_worker_that_froze_before_it_had_a_name_is_evicted_all_the_same(take, settings):
+    with psycopg.connect(settings.database_url.get_secret_value(), autocommit=True) as frozen:
+        frozen.execute("SET application_name = 'hubspot_deals_scan'")
+        frozen.execute("SELECT pg_advisory_lock(4861, seq) FROM hubspot_deals.scans")
+        began = time.monotonic()
+        with take("run-2") as lease:
+            assert lease.epoch == 1
+        assert 10 < time.monotonic() - began < 20
+
+
+def test_a_rerun_of_a_completed_scan_never_goes_on_from_an_abandoned_rerun(take, load, query):
+    with take() as lease:
+        outcomes.complete(lease, [], {})
+    with take() as lease:
+        chunks.commit_chunk(lease, {"deals": 1}, load("1"), checkpoint={"cursor": "JANUARY"})
+    with take() as lease:
+        chunks.delete_uncounted_rows(lease)
+        assert (lease.generation, chunks.last_checkpoint(lease, "deals")) == (3, (0, 0, None))
+        assert counted(query) == []
+
+
+def test_settings_of_the_role_end_no_worker(take, settings):
+    with psycopg.connect(settings.database_url.get_secret_value(), autocommit=True) as admin:
+        admin.execute(
+            "ALTER ROLE CURRENT_USER IN DATABASE "
+            + admin.info.dbname
+            + " SET idle_session_timeout = '300ms'"
+        )
+    with take() as lease:
+        time.sleep(0.6)
+        lease.connection.execute("SELECT pg_sleep(0.1)")
+        shown = lease.connection.execute("SHOW idle_session_timeout").fetchone()
+    assert shown == ("0",)

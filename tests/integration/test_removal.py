@@ -10,10 +10,13 @@ import pytest
 
 from hubspot_deals.contract import ScanStatus
 from hubspot_deals.defs.sensors import remove_scans
-from hubspot_deals.errors import ScanNotFoundError, ScanSupersededError
+from hubspot_deals.errors import ResultsRemovedError, ScanExistsError, ScanNotFoundError
 from hubspot_deals.tables import TABLES
 from hubspot_deals.warehouse import removal
+from hubspot_deals.warehouse.credentials import KeyRing
 from hubspot_deals.warehouse.leases import hold_lease
+from hubspot_deals.warehouse.scans import create_scan
+from tests.conftest import TEST_TOKEN
 
 
 @pytest.fixture
@@ -155,13 +158,102 @@ def test_cleaning_up_keeps_the_scan_without_its_results(
     assert scan.records_extracted == 1_000
     assert left(query, "old") == {}
     with (
-        pytest.raises(ScanSupersededError),
+        pytest.raises(ResultsRemovedError),
         hold_lease(settings.database_url, "old", "rerun", launch_epoch=None),
     ):
         pass
     (purged,) = on_connection(removal.mark_old_scans, days_old=7, purge=True)
     assert delete_rows(purged)
     assert query("SELECT count(*) FROM hubspot_deals.scans WHERE scan_id = 'old'") == [(0,)]
+
+
+def test_a_crashed_scan_that_is_cleaned_up_has_failed_and_can_be_removed(
+    accept, settings, on_connection, delete_rows, look_up, change, mark
+):
+    accept()
+    with hold_lease(settings.database_url, "scan-1", "run-1", launch_epoch=0):
+        pass
+    change(
+        "UPDATE hubspot_deals.scans SET auto_resume_limit = 0,"
+        " heartbeat_at = now() - interval '8 days', created_at = now() - interval '8 days'"
+    )
+    assert look_up().status is ScanStatus.CRASHED
+    (marked,) = on_connection(removal.mark_old_scans, days_old=7)
+    assert delete_rows(marked)
+    scan = look_up()
+    assert scan.status is ScanStatus.FAILED
+    assert "removed" in scan.error_message
+    assert delete_rows(mark())
+    with pytest.raises(ScanNotFoundError):
+        look_up()
+
+
+def test_a_scan_that_is_being_rerun_is_not_cleaned_up(
+    accept, run_job, settings, on_connection, change
+):
+    accept()
+    assert run_job().success
+    change("UPDATE hubspot_deals.scans SET ended_at = now() - interval '8 days'")
+    with hold_lease(settings.database_url, "scan-1", "rerun", launch_epoch=None):
+        assert on_connection(removal.mark_old_scans, days_old=7) == []
+    assert len(on_connection(removal.mark_old_scans, days_old=7)) == 1
+
+
+def test_a_repeated_start_of_a_scan_that_is_being_removed_is_no_replay(
+    accept, settings, on_connection, change, mark
+):
+    config = accept()
+    change(
+        "UPDATE hubspot_deals.scans"
+        " SET idempotency_key = 'key', outcome = 'failed', ended_at = now()"
+    )
+    mark()
+    token = KeyRing.parse(settings.encryption_keys).seal(TEST_TOKEN, bound_to="scan-1")
+    with pytest.raises(ScanExistsError):
+        on_connection(create_scan, config, token, request_hash="-", idempotency_key="key")
+
+
+def test_one_removal_that_cannot_be_finished_stops_no_other(
+    accept, run_job, mark, tick, query, change, postgres, settings
+):
+    for scan_id in ("a", "b"):
+        accept(scan_id)
+        assert run_job(scan_id).success
+        mark(scan_id)
+    change("UPDATE hubspot_deals.scans SET removal_claimed_until = now()")
+    name = "hubspot_deals_scan_1_epoch_0"
+    url = postgres.admin_url.replace("/postgres?", f"/{database_of(settings)}?")
+    with psycopg.connect(url, application_name=name, autocommit=True):
+        # A session of a role that ours may not end.
+        tick()
+    assert query("SELECT scan_id FROM hubspot_deals.scans") == [("a",)]
+
+
+def database_of(settings):
+    return psycopg.conninfo.conninfo_to_dict(settings.database_url.get_secret_value())["dbname"]
+
+
+def test_logs_that_cannot_be_deleted_are_tried_again(
+    accept, run_job, mark, delete_rows, tick, instance
+):
+    accept()
+    run_id = run_job().run_id
+    assert delete_rows(mark())
+    logs = instance.compute_log_manager
+    calls = []
+
+    class Failing(type(logs)):
+        def delete_logs(self, *, prefix):
+            calls.append(prefix)
+            if len(calls) == 1:
+                raise OSError
+
+    logs.__class__ = Failing
+    tick()
+    assert instance.get_run_by_id(run_id) is not None
+    tick()
+    assert instance.get_run_by_id(run_id) is None
+    assert calls == [[run_id], [run_id]]
 
 
 def test_retention_is_off_until_days_are_set(accept, run_job, tick, look_up, query, settings):
@@ -185,10 +277,7 @@ def test_a_worker_of_a_removed_scan_writes_nothing_more(
     accept()
     with hold_lease(settings.database_url, "scan-1", "run-1", launch_epoch=None) as lease:
         with psycopg.connect(settings.database_url.get_secret_value()) as admin:
-            admin.execute(
-                "UPDATE hubspot_deals.scans SET auto_resume_limit = 0,"
-                " heartbeat_at = now() - interval '1 minute'"
-            )
+            admin.execute("UPDATE hubspot_deals.scans SET auto_resume_limit = 0, lost_at = now()")
         marked = on_connection(removal.mark_scan_for_removal, "scan-1")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             lease.connection.execute(

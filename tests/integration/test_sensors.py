@@ -1,11 +1,10 @@
 """The safety nets around a run, on real Dagster records and real scan rows."""
 
+import time
 import uuid
-from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
-from dagster._core.storage.runs.schema import RunsTable
 from pydantic import SecretStr
 
 from hubspot_deals.contract import LAUNCH_EPOCH_TAG, ORGANIZATION_TAG, SCAN_ID_TAG, ScanStatus
@@ -51,13 +50,19 @@ def dagster_run(instance):
     return dagster_run
 
 
-def age_run(instance, run_id):
-    """Let a run's last news be an hour old."""
-    long_ago = datetime.now(UTC).replace(tzinfo=None) - timedelta(hours=1)
-    with instance.run_storage.connect() as connection:
-        connection.execute(
-            RunsTable.update().where(RunsTable.c.run_id == run_id).values(update_timestamp=long_ago)
+def begin(instance, run_id, seconds_ago):
+    """Let a run have been started so long ago, by its events."""
+    event = dg.DagsterEvent(event_type_value="PIPELINE_START", job_name="scan_deals")
+    instance.event_log_storage.store_event(
+        dg.EventLogEntry(
+            error_info=None,
+            level=20,
+            user_message="",
+            run_id=run_id,
+            timestamp=time.time() - seconds_ago,
+            dagster_event=event,
         )
+    )
 
 
 def launched(result):
@@ -275,11 +280,9 @@ def test_a_key_ring_that_cannot_be_read_is_the_scans_own_message(accept, run_job
 def test_a_run_whose_worker_is_gone_frees_its_place_and_one_that_works_keeps_it(
     accept, tick, instance, settings, change
 ):
-    for scan_id in ("gone", "works"):
-        accept(scan_id)
-    change("UPDATE hubspot_deals.scans SET auto_resume_limit = 0")
     runs = {}
-    for scan_id in ("gone", "works"):
+    for scan_id, seconds in (("gone", 3_600), ("works", 3_600), ("starts", 60)):
+        accept(scan_id)
         run = dg.DagsterRun(
             job_name="scan_deals",
             run_id=str(uuid.uuid4()),
@@ -287,26 +290,84 @@ def test_a_run_whose_worker_is_gone_frees_its_place_and_one_that_works_keeps_it(
             tags={"dagster/partition": scan_id},
         )
         runs[scan_id] = instance.add_run(run).run_id
-
-    def status(scan_id):
-        return instance.get_run_by_id(runs[scan_id]).status
-
+        begin(instance, run.run_id, seconds)
     with hold_lease(settings.database_url, "gone", runs["gone"], launch_epoch=None):
         pass
+    change(
+        "UPDATE hubspot_deals.scans SET auto_resume_limit = 0,"
+        " heartbeat_at = now() - interval '1 hour'"
+    )
     with hold_lease(settings.database_url, "works", runs["works"], launch_epoch=None):
         tick()
-        assert status("gone") is dg.DagsterRunStatus.STARTED
-        change(
-            "UPDATE hubspot_deals.scans SET heartbeat_at = now() - interval '1 hour'"
-            " WHERE scan_id = 'gone'"
+    finished = {name: instance.get_run_by_id(run_id).is_finished for name, run_id in runs.items()}
+    assert finished == {"gone": True, "works": False, "starts": False}
+
+
+def test_a_termination_that_no_worker_heard_of_cancels_the_scan(
+    accept, tick, instance, settings, look_up, ask
+):
+    runs = {}
+    for scan_id in ("terminated", "paused"):
+        accept(scan_id)
+        run = dg.DagsterRun(
+            job_name="scan_deals",
+            run_id=str(uuid.uuid4()),
+            status=dg.DagsterRunStatus.CANCELING,
+            tags={"dagster/partition": scan_id},
         )
+        runs[scan_id] = instance.add_run(run).run_id
+        begin(instance, run.run_id, 60)
+    with (
+        hold_lease(settings.database_url, "terminated", runs["terminated"], launch_epoch=0),
+        hold_lease(settings.database_url, "paused", runs["paused"], launch_epoch=0),
+    ):
+        assert ask("pause", "paused")
         tick()
-        assert status("gone") is dg.DagsterRunStatus.STARTED, "it may only be starting"
-        for run_id in runs.values():
-            age_run(instance, run_id)
+        assert look_up("terminated").status is ScanStatus.CANCELLED
+        assert look_up("paused").status is ScanStatus.PAUSED
+
+
+def test_a_run_from_an_assets_own_page_frees_its_place_and_others_runs_are_left_alone(
+    accept, tick, instance, settings, change
+):
+    accept()
+    change("UPDATE hubspot_deals.scans SET auto_resume_limit = 0")
+    runs = [
+        instance.add_run(
+            dg.DagsterRun(
+                job_name="__ASSET_JOB",
+                run_id=str(uuid.uuid4()),
+                status=dg.DagsterRunStatus.STARTED,
+                tags={"dagster/partition": "scan-1"},
+            )
+        ).run_id
+        for _ in range(2)
+    ]
+    for run_id in runs:
+        begin(instance, run_id, 3_600)
+    with hold_lease(settings.database_url, "scan-1", runs[0], launch_epoch=None):
+        pass
+    change("UPDATE hubspot_deals.scans SET heartbeat_at = now() - interval '1 hour'")
+    tick()
+    assert [instance.get_run_by_id(run_id).is_finished for run_id in runs] == [True, False]
+
+
+def test_a_silent_worker_whose_scan_nobody_takes_over_is_given_up_for_good(
+    accept, tick, settings, change, look_up, ask
+):
+    accept()
+    change("UPDATE hubspot_deals.scans SET auto_resume_limit = 0")
+    with hold_lease(settings.database_url, "scan-1", "r1", launch_epoch=0) as lease:
+        change("UPDATE hubspot_deals.scans SET heartbeat_at = now() - interval '13 seconds'")
+        assert look_up().status is ScanStatus.RUNNING
+        assert not ask("remove")
         tick()
-        assert status("gone") is dg.DagsterRunStatus.FAILURE
-        assert status("works") is dg.DagsterRunStatus.STARTED
+        assert look_up().status is ScanStatus.CRASHED
+        assert lease.was_lost()
+        assert launched(tick()) == []
+        assert ask("resume")
+    with hold_lease(settings.database_url, "scan-1", "r2", launch_epoch=look_up().epoch):
+        assert look_up().status is ScanStatus.RUNNING
 
 
 def test_the_run_of_a_frozen_worker_frees_its_place_at_once(

@@ -167,6 +167,22 @@ def test_scans_without_worker_are_detected_and_so_is_a_worker_that_makes_no_prog
     assert look_up("waiting").status is ScanStatus.PENDING
 
 
+def test_a_pause_by_hubspots_limit_can_be_made_lasting(accept, ask, change, look_up):
+    accept()
+    change("UPDATE hubspot_deals.scans SET requested = 'pause', resume_at = now()")
+    assert ask("pause")
+    assert look_up().resume_at is None
+    assert not ask("pause")
+
+
+def test_a_rerun_by_hand_starts_with_a_fresh_count_of_crashes(accept, take, change, look_up):
+    accept()
+    change("UPDATE hubspot_deals.scans SET auto_resumes = 5")
+    with take(launch_epoch=None):
+        pass
+    assert look_up().status is ScanStatus.RESUMING
+
+
 def race(accept, take, ask, look_up, *, wanted, rounds):
     """Let a caller and a worker race; return how often the worker won."""
     finished = 0

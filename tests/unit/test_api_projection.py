@@ -29,7 +29,6 @@ def record(**facts):
         "epoch": 1,
         "started_at": STARTED,
         "heartbeat_at": NOON - timedelta(seconds=1),
-        "progress_at": NOON - timedelta(seconds=1),
         "records_expected": None,
         "generation": 0,
         "outcome": None,

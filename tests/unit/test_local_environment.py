@@ -110,7 +110,8 @@ def test_dagsters_url_is_the_same_database_with_its_own_schema(url: str) -> None
     assert storage.password == libpq.get("password")
     query = dict(storage.query)
     options = str(query.pop("options")).split(" -c")
-    assert options[-1].removeprefix("-c") == "search_path=dagster"
+    assert options[-2].removeprefix("-c") == "search_path=dagster"
+    assert options[-1] == "timezone=UTC"
     assert query == {key: libpq[key] for key in ("passfile", "sslmode") if key in libpq}
 
 

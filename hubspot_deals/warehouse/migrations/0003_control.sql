@@ -11,6 +11,8 @@ ALTER TABLE hubspot_deals.scans
 
     -- The epoch that a worker has taken up; any other value than `epoch`: it was fenced out.
     ADD COLUMN worker_epoch      integer,
+    -- When that worker was given up although it holds the lock; nobody has taken over since.
+    ADD COLUMN lost_at           timestamptz,
     ADD COLUMN progress_at       timestamptz,
     -- Every run that has taken the scan up: run id, when, and why.
     ADD COLUMN attempts          jsonb NOT NULL DEFAULT '[]',
@@ -27,6 +29,11 @@ ALTER TABLE hubspot_deals.scans
 
 UPDATE hubspot_deals.scans SET worker_epoch = epoch, progress_at = heartbeat_at
 WHERE started_at IS NOT NULL;
+
+-- What crashed long ago is nobody's wish any more.
+UPDATE hubspot_deals.scans SET auto_resume_limit = 0
+WHERE started_at IS NOT NULL AND outcome IS NULL
+AND coalesce(heartbeat_at, started_at) < now() - interval '1 day';
 
 DROP INDEX hubspot_deals.scans_without_run;
 CREATE INDEX scans_unfinished ON hubspot_deals.scans (seq) WHERE outcome IS NULL;

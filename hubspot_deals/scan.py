@@ -54,6 +54,7 @@ from hubspot_deals.warehouse.chunks import TableCount
 from hubspot_deals.warehouse.credentials import KeyRing
 from hubspot_deals.warehouse.leases import Lease, hold_lease
 from hubspot_deals.warehouse.outcomes import TableResult
+from hubspot_deals.warehouse.paces import SharedPace
 from hubspot_deals.warehouse.pipeline import ScanPipeline
 
 _PREVIEW_ROWS: Final = 5
@@ -118,6 +119,7 @@ def run_scan(
         request_timeout=settings.request_timeout_seconds,
         retry_time=settings.retry_seconds,
         searches_per_second=settings.searches_per_second,
+        share=settings.hubspot_share,
     )
     with (
         hold_lease(
@@ -125,7 +127,9 @@ def run_scan(
         ) as lease,
         _recorded_failure(lease, is_cancelled),
         HubSpotAccount(
-            lease.get_token(KeyRing.parse(settings.encryption_keys)), options
+            lease.get_token(KeyRing.parse(settings.encryption_keys)),
+            options,
+            SharedPace(lease.heartbeat.connection),
         ) as account,
         ScanPipeline(
             settings.database_url,

@@ -45,6 +45,12 @@ class PipelineSettings(BaseSettings):
         le=1_000,
         description="HubSpot's search limit of one account, per second.",
     )
+    hubspot_share: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Part of HubSpot's request budgets that scans use at most, together.",
+    )
     request_timeout_seconds: float = Field(
         default=30.0,
         gt=0,

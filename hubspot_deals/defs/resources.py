@@ -15,6 +15,7 @@ class PipelineSettingsResource(dg.ConfigurableResource):  # type: ignore[type-ar
     chunk_rows: int
     chunk_seconds: float
     searches_per_second: float
+    hubspot_share: float
     request_timeout_seconds: float
     retry_seconds: float
     retention_days: int

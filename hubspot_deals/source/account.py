@@ -23,6 +23,7 @@ from hubspot_deals.errors import HubSpotRequestError, HubSpotScopeError
 from hubspot_deals.source.client import ConnectionOptions, HubSpotClient, RequestCounts
 from hubspot_deals.source.deals import LIST_PAGE, DealPage, DealReader, largest_page
 from hubspot_deals.source.endpoints import Endpoints
+from hubspot_deals.source.governor import Pace
 from hubspot_deals.source.owners import fetch_owners
 from hubspot_deals.source.pipelines import fetch_pipelines
 from hubspot_deals.source.plan import Checkpoint, DealRange
@@ -48,8 +49,11 @@ class DealStream:
 class HubSpotAccount(AbstractContextManager["HubSpotAccount"]):
     """A HubSpot account seen through one access token. Enter it before asking it anything."""
 
-    def __init__(self, token: SecretStr, options: ConnectionOptions) -> None:
-        self._client = HubSpotClient(token, options)
+    def __init__(
+        self, token: SecretStr, options: ConnectionOptions, pace: Pace | None = None
+    ) -> None:
+        """`pace` is shared with every other worker that may use this token or account."""
+        self._client = HubSpotClient(token, options, pace)
         self._version = options.api_version
         self._endpoints = Endpoints.of_version(options.api_version)
         self._stack = ExitStack()
@@ -103,6 +107,8 @@ class HubSpotAccount(AbstractContextManager["HubSpotAccount"]):
         self._call(self._find_deals)
         details = self._optional("The account's details are not known.", self._fetch_details)
         self.portal_id = details.get("portalId") if details else None
+        if self.portal_id is not None:
+            self._client.governor.name_account(f"portal {self.portal_id}")
         self._client.time_zone = zone_of(details.get("timeZone")) if details else None
 
     def fetch_definitions(self, *, required: bool = False) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 When a request is repeated is decided in `retries`. Nothing here knows what a deal is.
 """
 
+import hashlib
 import json
 import re
 import time
@@ -22,7 +23,7 @@ from hubspot_deals.errors import (
     HubSpotScopeError,
 )
 from hubspot_deals.source.endpoints import Endpoint
-from hubspot_deals.source.governor import SEARCHES_PER_SECOND, Governor
+from hubspot_deals.source.governor import SEARCHES_PER_SECOND, Governor, Pace
 from hubspot_deals.source.retries import (
     REFUSED,
     REJECTED,
@@ -76,16 +77,27 @@ class ConnectionOptions:
     request_timeout: float = 30.0
     retry_time: float = 300.0
     searches_per_second: float = SEARCHES_PER_SECOND
+    share: float = 1.0
+    """The part of HubSpot's budgets that is used at most."""
 
 
 class HubSpotClient:
     """Sends requests of one access token; use it as an async context manager."""
 
-    def __init__(self, token: SecretStr, options: ConnectionOptions) -> None:
+    def __init__(
+        self, token: SecretStr, options: ConnectionOptions, pace: Pace | None = None
+    ) -> None:
+        """`pace` is shared with every other worker that may use this token or account."""
         self._token = token
         self._options = options
         self._session: aiohttp.ClientSession | None = None
-        self.governor = Governor(options.searches_per_second)
+        digest = hashlib.sha256(token.get_secret_value().encode()).hexdigest()
+        self.governor = Governor(
+            options.searches_per_second,
+            pace=pace,
+            app=f"app {digest[:16]}",
+            share=options.share,
+        )
         self.counts = RequestCounts()
         self.time_zone: ZoneInfo | None = None
         """The account's own, at whose midnight the daily limit ends; None until it is known."""

@@ -1,19 +1,20 @@
-"""Keeps a reader inside HubSpot's two request budgets.
+"""Keeps readers inside HubSpot's two request budgets.
 
 Ordinary calls draw on a rolling ten-second burst of each app; searches draw on five requests a
 second of the whole account and not on the burst. What HubSpot's headers and refusals say wins
 over the defaults.
+
+A request reserves a slot and waits for it. Who keeps the slots decides who shares them: one
+process, or, with a pace in the database, every worker that reads the same account.
 """
 
 import asyncio
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
-
-from aiolimiter import AsyncLimiter
+from typing import Final, Protocol
 
 BURST_SECONDS: Final = 10
 BURST_REQUESTS: Final = 190
@@ -25,9 +26,12 @@ _SHARE: Final = 0.97
 """Of the budget, so that clock differences to HubSpot never cost a refusal."""
 _BUCKET: Final = 5
 """Requests that may go at once. Bucket and rate together stay inside the rolling window."""
-
 _FULL_PAUSE: Final = 1.0
 """Seconds to let a full burst window drain: a tenth of it."""
+
+_SLOWER, _SLOWEST, _RECOVERY = 0.75, 0.2, 0.002
+"""After a refusal others are using the budget: factor of the pace, its floor, and what each
+request gives back of it."""
 
 
 class Budget(StrEnum):
@@ -37,32 +41,86 @@ class Budget(StrEnum):
     SEARCH = "search"
 
 
+class Pace(Protocol):
+    """Keeps the next free slot of each key. Times in seconds."""
+
+    async def reserve(self, key: str, interval: float, slack: float) -> float:
+        """Take the next slot, `interval` after the last one; return how long to wait for it.
+
+        Slots of the last `slack` seconds that nobody took may still be taken.
+        """
+
+    async def postpone(self, key: str, seconds: float) -> None:
+        """Let no slot be earlier than in so many seconds."""
+
+
+@dataclass(slots=True)
+class LocalPace:
+    """The slots of one process, by its own clock."""
+
+    _next: dict[str, float] = field(default_factory=dict)
+
+    async def reserve(self, key: str, interval: float, slack: float) -> float:
+        """Take the next slot; return how long to wait for it."""
+        now = asyncio.get_running_loop().time()
+        slot = max(self._next.get(key, 0.0), now - slack)
+        self._next[key] = slot + interval
+        return max(slot - now, 0.0)
+
+    async def postpone(self, key: str, seconds: float) -> None:
+        """Let no slot be earlier than in so many seconds."""
+        opening = asyncio.get_running_loop().time() + seconds
+        self._next[key] = max(self._next.get(key, 0.0), opening)
+
+
 @dataclass(slots=True)
 class _Gate:
-    limiter: AsyncLimiter
+    key: str
     limit: float
+    factor: float = 1.0
     closed_until: float = 0.0
+    """Until when this process sends nothing: others learn of it by the next slot."""
+    must_postpone: bool = False
 
 
 class Governor:
-    """Admits requests at the pace HubSpot allows and counts the seconds spent waiting."""
+    """Admits requests at the pace HubSpot allows and counts the seconds spent waiting.
 
-    def __init__(self, searches_per_second: float = SEARCHES_PER_SECOND) -> None:
+    `share` is the part of both budgets that is used at most; `app` names whose burst it is.
+    """
+
+    def __init__(
+        self,
+        searches_per_second: float = SEARCHES_PER_SECOND,
+        *,
+        pace: Pace | None = None,
+        app: str = "app",
+        share: float = 1.0,
+    ) -> None:
         self.throttled_seconds = 0.0
+        self._pace = pace or LocalPace()
+        self._share = share
         self._gates = {
-            Budget.BURST: _Gate(_burst_limiter(BURST_REQUESTS), BURST_REQUESTS),
-            Budget.SEARCH: _Gate(
-                AsyncLimiter(1, 1 / (searches_per_second * _SHARE)), searches_per_second
-            ),
+            Budget.BURST: _Gate(f"{app} {Budget.BURST}", BURST_REQUESTS),
+            Budget.SEARCH: _Gate(f"{app} {Budget.SEARCH}", searches_per_second),
         }
+
+    def name_account(self, account: str) -> None:
+        """Share the search budget, which is the account's, with all of its apps."""
+        self._gates[Budget.SEARCH].key = f"{account} {Budget.SEARCH}"
 
     async def admit(self, budget: Budget) -> None:
         """Wait until one more request may be sent."""
         began = time.monotonic()
         gate = self._gates[budget]
-        if (wait := self.closed_for(budget)) > 0:
+        if gate.must_postpone:
+            gate.must_postpone = False
+            await self._pace.postpone(gate.key, self.closed_for(budget))
+        interval, slack = self._spacing(budget)
+        wait = await self._pace.reserve(gate.key, interval, slack)
+        if (wait := max(wait, self.closed_for(budget))) > 0:
             await asyncio.sleep(wait)
-        await gate.limiter.acquire()
+        gate.factor = min(1.0, gate.factor + _RECOVERY)
         self.throttled_seconds += time.monotonic() - began
 
     def closed_for(self, budget: Budget) -> float:
@@ -70,23 +128,37 @@ class Governor:
         return max(0.0, self._gates[budget].closed_until - time.monotonic())
 
     def close(self, budget: Budget, seconds: float) -> None:
-        """Send nothing more on this budget for a while: HubSpot has refused a request."""
+        """Send nothing more on this budget for a while, and less for some time after.
+
+        HubSpot has refused a request, so somebody else is using the budget too.
+        """
         gate = self._gates[budget]
-        gate.closed_until = max(gate.closed_until, time.monotonic() + seconds)
+        gate.factor = max(_SLOWEST, gate.factor * _SLOWER)
+        self._pause(gate, seconds)
 
     def observe(self, headers: Mapping[str, str]) -> None:
         """Take the account's burst limit from an answer's headers, and a hint that it is near."""
         limit = headers.get("X-HubSpot-RateLimit-Max", "")
         gate = self._gates[Budget.BURST]
-        if _LIMIT.fullmatch(limit) and int(limit) > _BUCKET and int(limit) != gate.limit:
+        if _LIMIT.fullmatch(limit) and int(limit) > _BUCKET:
             gate.limit = int(limit)
-            gate.limiter = _burst_limiter(gate.limit)
         if headers.get("X-HubSpot-RateLimit-Remaining") == "0":
             # Somebody else uses this token too; the next request would be refused.
-            self.close(Budget.BURST, _FULL_PAUSE)
+            self._pause(gate, _FULL_PAUSE)
 
+    def _pause(self, gate: _Gate, seconds: float) -> None:
+        gate.closed_until = max(gate.closed_until, time.monotonic() + seconds)
+        gate.must_postpone = True
 
-def _burst_limiter(limit: float) -> AsyncLimiter:
-    """A bucket of a few requests that refills so slowly that no ten seconds hold over `limit`."""
-    rate = (limit * _SHARE - _BUCKET) / BURST_SECONDS
-    return AsyncLimiter(_BUCKET, _BUCKET / rate)
+    def _spacing(self, budget: Budget) -> tuple[float, float]:
+        """Return the seconds between slots, and for how long unused ones may be made up for.
+
+        For the burst a few requests may go at once, and the rest so slowly that no ten seconds
+        hold more than the limit. A search's second holds no more than its limit however they come.
+        """
+        gate = self._gates[budget]
+        limit = max(gate.limit * _SHARE * self._share, _BUCKET + 1)
+        if budget is Budget.SEARCH:
+            return 1 / (gate.limit * _SHARE * self._share * gate.factor), 0.0
+        interval = BURST_SECONDS / (limit - _BUCKET) / gate.factor
+        return interval, (_BUCKET - 1) * interval

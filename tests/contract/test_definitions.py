@@ -75,6 +75,7 @@ def _resource():
         retention_days=0,
         chunk_seconds=1,
         searches_per_second=5,
+        hubspot_share=1,
         request_timeout_seconds=1,
         retry_seconds=1,
     )

@@ -7,7 +7,7 @@ from bisect import bisect_right
 
 import pytest
 
-from hubspot_deals.source.governor import BURST_SECONDS, Budget, Governor
+from hubspot_deals.source.governor import BURST_SECONDS, Budget, Governor, LocalPace
 
 
 class _JumpingSelector(selectors.SelectSelector):
@@ -137,3 +137,66 @@ def test_a_window_that_is_full_is_left_to_drain():
     governor.observe({"X-HubSpot-RateLimit-Remaining": "0"})
     assert 0.9 < governor.closed_for(Budget.BURST) <= 1
     assert governor.closed_for(Budget.SEARCH) == 0
+
+
+def test_governors_that_share_a_pace_stay_inside_the_budget_together_and_fair():
+    async def scenario():
+        pace = LocalPace()
+        governors = [Governor(pace=pace) for _ in range(4)]
+        runs = await asyncio.gather(
+            *(admissions(governor, Budget.BURST, 190) for governor in governors)
+        )
+        return runs, sorted(moment for run in runs for moment in run)
+
+    runs, moments = run_in_virtual_time(scenario())
+    assert 170 < most_in_a_window(moments, BURST_SECONDS) <= 190
+    ends = [run[-1] for run in runs]
+    assert max(ends) - min(ends) < 2
+
+
+def test_scans_of_one_account_share_its_searches_and_not_their_apps_bursts():
+    async def scenario():
+        pace = LocalPace()
+        governors = [Governor(pace=pace, app=f"app-{number}") for number in range(2)]
+        for governor in governors:
+            governor.name_account("portal 7")
+        searches = await asyncio.gather(
+            *(admissions(governor, Budget.SEARCH, 20) for governor in governors)
+        )
+        bursts = await asyncio.gather(
+            *(admissions(governor, Budget.BURST, 190) for governor in governors)
+        )
+        return [sorted(moment for run in runs for moment in run) for runs in (searches, bursts)]
+
+    searches, bursts = run_in_virtual_time(scenario())
+    assert most_in_a_window(searches, 1.0) == 5
+    assert 340 < most_in_a_window(bursts, BURST_SECONDS) <= 380
+
+
+@pytest.mark.parametrize("share", [0.5, 0.8])
+def test_no_more_than_the_share_of_a_budget_is_used(share):
+    async def scenario():
+        governor = Governor(share=share)
+        return (
+            await admissions(governor, Budget.BURST, 400),
+            await admissions(governor, Budget.SEARCH, 30),
+        )
+
+    bursts, searches = run_in_virtual_time(scenario())
+    assert most_in_a_window(bursts, BURST_SECONDS) <= 190 * share
+    assert most_in_a_window(searches, 10.0) <= 50 * share + 1
+
+
+def test_refusals_caused_by_others_slow_the_pace_and_it_recovers():
+    async def scenario():
+        governor = Governor()
+        usual = await admissions(governor, Budget.BURST, 100)
+        governor.close(Budget.BURST, 0.0)
+        slowed = await admissions(governor, Budget.BURST, 100)
+        await admissions(governor, Budget.BURST, 300)
+        again = await admissions(governor, Budget.BURST, 100)
+        return [moments[-1] - moments[0] for moments in (usual, slowed, again)]
+
+    usual, slowed, again = run_in_virtual_time(scenario())
+    assert slowed > 1.1 * usual
+    assert again == pytest.approx(usual, rel=0.1)

@@ -55,6 +55,11 @@ _DATA_DIR = click.option(
 @click.option(
     "--sandbox-latency-ms", type=_COUNT, default=0, show_default=True, help="Delay of each answer."
 )
+@click.option(
+    "--dagster-yaml",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Dagster's configuration in place of dagster_home/dagster.yaml.",
+)
 @pass_command_line
 def up(  # noqa: PLR0913 - one parameter per option
     command_line: CommandLine,
@@ -68,6 +73,7 @@ def up(  # noqa: PLR0913 - one parameter per option
     sandbox_deals: int,
     sandbox_seed: int,
     sandbox_latency_ms: int,
+    dagster_yaml: Path | None,
 ) -> None:
     """Start the whole service on this machine and keep it running until Ctrl-C.
 
@@ -90,6 +96,7 @@ def up(  # noqa: PLR0913 - one parameter per option
             database_url=database_url or None,
             hubspot_url=None if sandbox else hubspot_url or None,
             sandbox=SandboxOptions(sandbox_deals, sandbox_seed, sandbox_latency_ms),
+            dagster_yaml=dagster_yaml,
         )
     )
 

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import yaml
+
 import hubspot_deals
 from hubspot_deals.contract import CODE_LOCATION
 from hubspot_deals.errors import ConfigurationError
@@ -13,7 +15,7 @@ from hubspot_deals.local.environment import StackAddresses
 from hubspot_deals.local.ports import LOOPBACK
 from hubspot_deals.local.processes import Command
 
-_CODE_SERVER_STOP_SECONDS: Final = 15.0
+_RUNS_STOP_SECONDS: Final = 15.0
 
 
 def checkout_folder() -> Path:
@@ -44,12 +46,25 @@ def sandbox_command(port: int, options: list[str], environment: Mapping[str, str
 
 
 def code_server_command(addresses: StackAddresses, environment: Mapping[str, str]) -> Command:
-    """Return the code server, whose children the runs are: it waits for them when it stops."""
+    """Return the code server; runs that it had to start itself are waited for when it stops."""
     arguments = ["dagster", "api", "grpc", "-m", "hubspot_deals.definitions"]
     arguments += ["-h", LOOPBACK, "-p", str(addresses.code_server_port)]
     arguments += ["--location-name", CODE_LOCATION]
     command = _python("code_server", arguments, environment)
-    return replace(command, stop_seconds=_CODE_SERVER_STOP_SECONDS)
+    return replace(command, stop_seconds=_RUNS_STOP_SECONDS)
+
+
+def needs_run_host(dagster_home: Path) -> bool:
+    """Tell whether Dagster is configured to have runs forked."""
+    configuration = yaml.safe_load((dagster_home / "dagster.yaml").read_text(encoding="utf-8"))
+    launcher = configuration.get("run_launcher", {}).get("module", "")
+    return bool(launcher.startswith("hubspot_deals.launcher."))
+
+
+def run_host_command(environment: Mapping[str, str]) -> Command:
+    """Return the host that forks the runs, and interrupts them when it is asked to stop."""
+    command = _python("run_host", ["hubspot_deals.launcher"], environment)
+    return replace(command, stop_seconds=_RUNS_STOP_SECONDS)
 
 
 def door_commands(addresses: StackAddresses, environment: Mapping[str, str]) -> list[Command]:

@@ -9,11 +9,15 @@ from os import getpid
 from pathlib import Path
 from typing import Any
 
+from hubspot_deals.launcher.channel import is_ready
+from hubspot_deals.launcher.folder import LauncherFolder
 from hubspot_deals.local.commands import (
     checkout_folder,
     code_server_command,
     door_commands,
     migrate_commands,
+    needs_run_host,
+    run_host_command,
     sandbox_command,
 )
 from hubspot_deals.local.environment import (
@@ -59,6 +63,8 @@ class StackOptions:
     database_url: str | None = None
     hubspot_url: str | None = None
     sandbox: SandboxOptions = field(default_factory=SandboxOptions)
+    dagster_yaml: Path | None = None
+    """Dagster's configuration in place of the project's."""
 
 
 @dataclass(slots=True)
@@ -95,6 +101,8 @@ class Stack:
             api_port=options.api_port,
         )
         keys = caller.get(ENCRYPTION_KEYS) or self.folder.encryption_keys()
+        yaml = options.dagster_yaml or checkout_folder() / "dagster_home" / "dagster.yaml"
+        shutil.copy(yaml, self.folder.dagster_home / "dagster.yaml")
         self._start_services(
             addresses, child_environment(caller, addresses, self.folder.dagster_home, keys)
         )
@@ -150,12 +158,16 @@ class Stack:
     def _start_services(self, addresses: StackAddresses, environment: Mapping[str, str]) -> None:
         supervisor = self.supervisor
         supervisor.tell("Preparing the database")
-        shutil.copy(checkout_folder() / "dagster_home" / "dagster.yaml", self.folder.dagster_home)
         for command in migrate_commands(environment):
             supervisor.run_to_end(command)
         supervisor.tell("Starting Dagster and the API")
+        ready = {"code_server": lambda: is_listening(addresses.code_server_port)}
         supervisor.spawn(code_server_command(addresses, environment))
-        supervisor.wait({"code_server": lambda: is_listening(addresses.code_server_port)})
+        if needs_run_host(self.folder.dagster_home):
+            folder = LauncherFolder.below(self.folder.dagster_home)
+            ready["run_host"] = lambda: is_ready(folder)
+            supervisor.spawn(run_host_command(environment))
+        supervisor.wait(ready)
         for command in door_commands(addresses, environment):
             supervisor.spawn(command)
         supervisor.wait(

@@ -24,6 +24,7 @@ _WATCH_SECONDS: Final = 0.2
 # The doors first, so that nothing new comes in; then what they stand on.
 _DOORS: Final = ("api", "daemon", "webserver")
 _FOUNDATIONS: Final = ("code_server", "sandbox", "postgres")
+_RUN_HOST: Final = "run_host"
 _POSTGRES: Final = "postgres"
 _LOST_WITH: Final = {"sandbox": "; changes made to its deals are lost"}
 
@@ -124,9 +125,10 @@ class Supervisor:
         )
 
     def _stop_runs(self) -> None:
-        """Interrupt the runs. A code server waits for its own; those without one are waited for."""
+        """Interrupt the runs. Run host and code server wait for theirs; others are waited for."""
         if "code_server" in self.children:
             send(self.children["code_server"].descendants(), signal.SIGINT)
+        self._stop_parts((_RUN_HOST,))
         orphans = [process for child in self._ended for process in child.descendants()]
         send(orphans, signal.SIGINT)
         seconds = max((child.command.stop_seconds for child in self._ended), default=0.0)

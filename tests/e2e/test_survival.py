@@ -64,7 +64,7 @@ def check_exact(api, scan_id):
 def test_a_scan_whose_worker_is_killed_is_resumed_by_itself(stack, api, control):
     run_id = start_and_stall(api, control, "worker-killed")
 
-    for process in psutil.Process(stack.pids["code_server"]).children(recursive=True):
+    for process in psutil.Process(stack.pids["run_host"]).children(recursive=True):
         process.kill()
 
     assert wait_for(api, "worker-killed", "resuming", "crashed", "failed")["status"] == "resuming"
@@ -74,7 +74,7 @@ def test_a_scan_whose_worker_is_killed_is_resumed_by_itself(stack, api, control)
     check_exact(api, "worker-killed")
 
 
-@pytest.mark.parametrize("name", ["code_server", "daemon", "api"])
+@pytest.mark.parametrize("name", ["run_host", "code_server", "daemon", "api"])
 def test_a_scan_goes_on_while_a_killed_part_is_started_again(stack, api, control, name):
     scan_id = f"{name.replace('_', '-')}-killed"
     run_id = start_and_stall(api, control, scan_id)

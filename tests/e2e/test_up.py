@@ -99,6 +99,7 @@ def test_the_stack_file_names_every_part(stack) -> None:
         "supervisor",
         "postgres",
         "sandbox",
+        "run_host",
         "code_server",
         "daemon",
         "webserver",

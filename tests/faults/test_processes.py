@@ -24,6 +24,7 @@ SLOW_SECONDS = 900
 @pytest.mark.parametrize(
     ("name", "how", "what"),
     [
+        ("run_host", signal.SIGKILL, "run host killed"),
         ("code_server", signal.SIGKILL, "code server killed"),
         ("daemon", signal.SIGKILL, "Dagster's daemon killed"),
         ("webserver", signal.SIGKILL, "Dagster's webserver killed"),
@@ -57,7 +58,7 @@ def test_a_scan_survives_a_part_of_the_stack(
 
 def test_scans_that_were_accepted_without_dagster_run_in_their_order(lab: Lab) -> None:
     supervisor = psutil.Process(lab.stack.process.pid)
-    parts = ("webserver", "daemon", "code_server")
+    parts = ("webserver", "daemon", "code_server", "run_host")
     pids = {name: lab.stack.pids[name] for name in parts}
     # A supervisor that sleeps starts nothing again.
     supervisor.suspend()

@@ -1,0 +1,155 @@
+"""Dagster's PostgreSQL storage with one small pool for a whole process.
+
+dagster-postgres opens a connection for nearly every query: 77 for one run, measured. Here runs,
+events and schedules share a few, which close when they have been idle for a moment, so that a
+worker that is busy with HubSpot holds none.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, Final, Self
+
+from dagster._core.storage.base_storage import DagsterStorage
+from dagster._serdes import ConfigurableClassData
+from dagster_postgres import (
+    DagsterPostgresStorage,
+    PostgresEventLogStorage,
+    PostgresRunStorage,
+    PostgresScheduleStorage,
+)
+from dagster_postgres.utils import create_pg_engine, pg_url_from_config, set_pg_statement_timeout
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from hubspot_deals.errors import ConfigurationError
+
+_KEPT_CONNECTIONS: Final = 2
+_MORE_CONNECTIONS: Final = 6
+"""Dagster asks from several threads, and now and then for a second connection while it has one."""
+_IDLE_SECONDS: Final = 1.0
+
+_engines: dict[tuple[int, str], Engine] = {}
+_lock = threading.Lock()
+_checked: set[str] = set()
+_assumed: list[bool] = []
+
+
+def assume_tables() -> None:
+    """Do without looking for Dagster's tables: this process works on a run that is in them."""
+    _assumed.append(True)
+
+
+def shared_engine(url: str) -> Engine:
+    """Return this process's engine; a forked process gets one of its own."""
+    with _lock:
+        key = (os.getpid(), url)
+        if key not in _engines:
+            _engines[key] = engine = create_pg_engine(
+                url,
+                isolation_level="AUTOCOMMIT",
+                pool_size=_KEPT_CONNECTIONS,
+                max_overflow=_MORE_CONNECTIONS,
+                pool_use_lifo=True,
+                # A connection that PostgreSQL has closed meanwhile is noticed before it is used.
+                pool_pre_ping=True,
+            )
+            _close_when_idle(engine)
+        return _engines[key]
+
+
+def _close_when_idle(engine: Engine) -> None:
+    used = threading.Event()
+    event.listen(engine, "checkin", lambda *_: used.set())
+    arguments = (engine, used)
+    threading.Thread(
+        target=_close_again_and_again, args=arguments, name="idle-connections", daemon=True
+    ).start()
+
+
+def _close_again_and_again(engine: Engine, used: threading.Event) -> None:
+    while True:
+        used.wait()
+        used.clear()
+        time.sleep(_IDLE_SECONDS)
+        if not used.is_set():
+            engine.dispose()
+
+
+class PooledRunStorage(PostgresRunStorage):
+    """Runs, over the shared engine."""
+
+    def __init__(self, url: str, autocreate: bool) -> None:  # noqa: FBT001 - Dagster's signature
+        super().__init__(url, autocreate)
+        self._engine = shared_engine(url)
+
+    def optimize_for_webserver(
+        self, statement_timeout: int, pool_recycle: int, max_overflow: int
+    ) -> None:
+        """Limit statements, as Dagster does; the pool stays the shared one."""
+        del pool_recycle, max_overflow
+        event.listen(
+            self._engine,
+            "connect",
+            lambda connection, _: set_pg_statement_timeout(connection, statement_timeout),
+        )
+
+
+class PooledEventLogStorage(PostgresEventLogStorage):
+    """Events, over the shared engine."""
+
+    def __init__(self, url: str, autocreate: bool) -> None:  # noqa: FBT001 - Dagster's signature
+        super().__init__(url, autocreate)
+        self._engine = shared_engine(url)
+
+    def optimize_for_webserver(
+        self, statement_timeout: int, pool_recycle: int, max_overflow: int
+    ) -> None:
+        """Nothing is left to do after the run storage."""
+
+
+class PooledScheduleStorage(PostgresScheduleStorage):
+    """Schedules and sensors, over the shared engine."""
+
+    def __init__(self, url: str, autocreate: bool) -> None:  # noqa: FBT001 - Dagster's signature
+        super().__init__(url, autocreate)
+        self._engine = shared_engine(url)
+
+    def optimize_for_webserver(
+        self, statement_timeout: int, pool_recycle: int, max_overflow: int
+    ) -> None:
+        """Nothing is left to do after the run storage."""
+
+
+class PooledPostgresStorage(DagsterPostgresStorage):
+    """Configured as `DagsterPostgresStorage` is; access tokens of cloud providers excepted."""
+
+    def __init__(
+        self, url: str, *, autocreate: bool, inst_data: ConfigurableClassData | None
+    ) -> None:
+        self.postgres_url = url
+        self.should_autocreate_tables = autocreate
+        self._inst_data = inst_data
+        must_look = autocreate and not _assumed and url not in _checked
+        self._run_storage = PooledRunStorage(url, must_look)
+        self._event_log_storage = PooledEventLogStorage(url, must_look)
+        self._schedule_storage = PooledScheduleStorage(url, must_look)
+        _checked.add(url)
+        DagsterStorage.__init__(self)  # type: ignore[no-untyped-call,arg-type]
+
+    @classmethod
+    def from_config_value(
+        cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
+    ) -> Self:
+        """Build it from `dagster.yaml`."""
+        if config_value.get("auth_provider"):
+            msg = (
+                "auth_provider needs Dagster's own storage: dagster_postgres.DagsterPostgresStorage"
+            )
+            raise ConfigurationError(msg)
+        return cls(
+            pg_url_from_config(config_value),
+            autocreate=config_value.get("should_autocreate_tables", True),
+            inst_data=inst_data,
+        )

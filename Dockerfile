@@ -14,7 +14,7 @@ COPY --from=build /opt/venv /opt/venv
 WORKDIR /app
 COPY workspace.yaml ./
 COPY dagster_home/dagster.yaml dagster_home/dagster.yaml
-RUN mkdir dagster_home/storage && chown -R hubspot dagster_home
+RUN mkdir dagster_home/storage dagster_home/launcher && chown -R hubspot dagster_home
 ENV PATH=/opt/venv/bin:$PATH \
     DAGSTER_HOME=/app/dagster_home \
     PYTHONUNBUFFERED=1 \

@@ -72,6 +72,7 @@ def test_compose_runs_the_same_processes_as_the_embedded_stack():
     assert services.keys() == {
         "postgres",
         "migrate",
+        "run-host",
         "code-server",
         "daemon",
         "webserver",
@@ -91,7 +92,7 @@ def test_every_setting_of_the_example_environment_reaches_the_containers():
     given = compose["x-environment"]
     fixed = {name for name, value in given.items() if f"${{{name}" not in value}
 
-    assert len(ours) == 5
+    assert len(ours) == 6
     for service in ours:
         assert (service["env_file"], service["environment"]) == (".env", given)
     # What `environment` says wins over .env: the containers' own addresses, and no token.

@@ -1,7 +1,7 @@
 """Compute logs without helpers: what a run prints goes into its files, and nothing is spawned.
 
 Dagster's own manager also copies it to the worker's output, by four processes for each run
-(`tail` and a Python that watches it, twice), which is most of what a short run costs.
+(`tail` and a Python that watches it, twice).
 """
 
 import sys

@@ -7,11 +7,9 @@ from typing import Any, Final, TypedDict
 import httpx
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
-from psycopg import AsyncConnection
-from psycopg_pool import AsyncConnectionPool
 
 from api.dagster.gateway import DagsterGateway, GraphQLGateway
-from api.dependencies import ConnectionPool
+from api.database import ConnectionPool, build_pool
 from api.docs_pages import add_docs_pages, build_openapi
 from api.errors import add_error_handlers
 from api.health.endpoints import router as health_router
@@ -20,11 +18,14 @@ from api.logs import configure_logging
 from api.maintenance.endpoints import router as maintenance_router
 from api.middleware import RequestEnvelope
 from api.pipeline.endpoints import router as pipeline_router
+from api.results.endpoints import page_router
 from api.results.endpoints import router as results_router
+from api.results.service import ResultReader
 from api.scans.background import Background
 from api.scans.endpoints import router as scans_router
 from api.scans.launcher import ScanLauncher
 from api.scans.remover import ScanRemover
+from api.scans.run_statuses import RunStatuses
 from api.scans.stopper import RunStopper
 from api.settings import ApiSettings
 from hubspot_deals.settings import load_settings
@@ -37,10 +38,6 @@ Extracts the deals of a HubSpot account into PostgreSQL: start a scan, follow it
 cancel it, page through its tables, remove it. The HubSpot access token travels in the body of the
 start request.
 """
-_CONNECT_SECONDS: Final = 5
-_POOL_SECONDS: Final = 5
-_RECONNECT_SECONDS: Final = 5
-_STATEMENT_MILLISECONDS: Final = 30_000
 _DAGSTER_SECONDS: Final = 30
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Any]]
@@ -52,11 +49,12 @@ class State(TypedDict):
     settings: ApiSettings
     key_ring: KeyRing
     pool: ConnectionPool
-    gateway: DagsterGateway
     launcher: ScanLauncher
     stopper: RunStopper
     remover: ScanRemover
     probe: HealthProbe
+    results: ResultReader
+    run_statuses: RunStatuses
 
 
 def create_app(
@@ -85,6 +83,8 @@ def build_app(lifespan: Lifespan | None = None) -> FastAPI:
     )
     versioned = APIRouter(prefix=_PREFIX)
     for router in (
+        # Tried in this order: pages are asked for most.
+        page_router,
         scans_router,
         results_router,
         pipeline_router,
@@ -99,27 +99,6 @@ def build_app(lifespan: Lifespan | None = None) -> FastAPI:
     document = build_openapi(app)
     app.openapi = lambda: document  # type: ignore[method-assign]
     return app
-
-
-def build_pool(settings: ApiSettings) -> ConnectionPool:
-    """Build the closed pool; a connection that died while idle is replaced before it is lent."""
-    return AsyncConnectionPool[AsyncConnection[Any]](
-        settings.database_url.get_secret_value(),
-        min_size=1,
-        max_size=settings.database_pool_size,
-        timeout=_POOL_SECONDS,
-        # The pool's pauses between attempts double; starting over keeps them short after an outage.
-        reconnect_timeout=_RECONNECT_SECONDS,
-        check=AsyncConnectionPool.check_connection,
-        open=False,
-        name="api",
-        kwargs={
-            "autocommit": True,
-            "connect_timeout": _CONNECT_SECONDS,
-            "options": f"-c statement_timeout={_STATEMENT_MILLISECONDS}",
-            "application_name": "hubspot_deals_api",
-        },
-    )
 
 
 def build_dagster_client(settings: ApiSettings) -> httpx.AsyncClient:
@@ -147,11 +126,12 @@ def _lifespan(settings: ApiSettings, key_ring: KeyRing, gateway: DagsterGateway 
                 "settings": settings,
                 "key_ring": key_ring,
                 "pool": pool,
-                "gateway": chosen,
                 "launcher": ScanLauncher(pool, chosen, background),
                 "stopper": RunStopper(chosen, background),
                 "remover": ScanRemover(settings.database_url, background),
                 "probe": probe,
+                "results": ResultReader(pool),
+                "run_statuses": RunStatuses(chosen),
             }
 
     return lifespan

@@ -14,7 +14,7 @@ from api.schemas import Answer, OrganizationFilter, error_responses
 router = APIRouter(tags=["health"])
 
 
-def get_probe(request: Request) -> HealthProbe:
+async def get_probe(request: Request) -> HealthProbe:
     """Return the process's health probe."""
     probe: HealthProbe = request.state.probe
     return probe

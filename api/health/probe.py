@@ -7,7 +7,7 @@ from typing import Final
 import psycopg
 
 from api.dagster.gateway import DagsterGateway
-from api.dependencies import ConnectionPool
+from api.database import ConnectionPool
 from api.errors import DagsterRefusedError, DagsterUnavailableError
 from hubspot_deals.warehouse.health import is_migrated
 

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from api.dependencies import ConnectionPool
+from api.database import ConnectionPool, read
 from api.health.probe import Findings
 from api.health.schemas import Checks, Health, PipelineHealth, Statistics
 from hubspot_deals.contract import DATASET_NAME, SERVICE_NAME
@@ -31,8 +31,7 @@ def describe_health(findings: Findings, now: datetime) -> Health:
 
 async def count_scans(pool: ConnectionPool, organization_id: str | None) -> Statistics:
     """Count scans and what they extracted."""
-    async with pool.connection() as connection:
-        counts = await get_statistics(connection, organization_id)
+    counts = await read(pool, lambda connection: get_statistics(connection, organization_id))
     return Statistics(
         total_jobs=counts.total,
         status_breakdown=counts.by_status,

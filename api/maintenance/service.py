@@ -1,6 +1,6 @@
 """Removes old results and finds scans whose workers are gone."""
 
-from api.dependencies import ConnectionPool
+from api.database import ConnectionPool
 from api.maintenance.schemas import CleanedUp, DetectedCrashes
 from api.scans.remover import ScanRemover
 from api.schemas import Confirmation

@@ -2,14 +2,16 @@
 
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
-from api.dependencies import Pool, ScanId
-from api.results import service
+from api.dependencies import ScanId
+from api.results.page_route import DEFAULT_LIMIT, PageRoute, answer_page
 from api.results.schemas import ResultPage, ResultTables
+from api.results.service import PageRequest, ResultReader
 from api.schemas import MAX_LIMIT, Answer, Offset, describe_error, error_responses
 
 router = APIRouter(prefix="/results", tags=["results"])
+page_router = APIRouter(prefix="/results", tags=["results"], route_class=PageRoute)
 
 _GONE: Final[dict[int | str, dict[str, Any]]] = {
     404: describe_error(
@@ -29,25 +31,36 @@ _REPLACED: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
+async def get_results(request: Request) -> ResultReader:
+    """Return what reads results."""
+    reader: ResultReader = request.state.results
+    return reader
+
+
+Results = Annotated[ResultReader, Depends(get_results)]
+
+
 @router.get("/{scan_id}/tables", responses=error_responses(400) | _GONE)
-async def get_result_tables(scan_id: ScanId, pool: Pool) -> Answer[ResultTables]:
+async def get_result_tables(scan_id: ScanId, results: Results) -> Answer[ResultTables]:
     """List the tables of a completed scan."""
-    return Answer(data=await service.get_tables(pool, scan_id))
+    return Answer(data=await results.get_tables(scan_id))
 
 
-@router.get(
+@page_router.get(
     "/{scan_id}/result",
     response_model=Answer[ResultPage],
     responses=error_responses(400) | _GONE | _REPLACED,
 )
 async def get_result_page(  # noqa: PLR0913, PLR0917 - one parameter per parameter of the request
     scan_id: ScanId,
-    pool: Pool,
+    results: Results,
     table_name: Annotated[
         str | None,
         Query(alias="tableName", description="`users` when absent.", examples=["deals"]),
     ] = None,
-    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Records per page.")] = 100,
+    limit: Annotated[
+        int, Query(ge=1, le=MAX_LIMIT, description="Records per page.")
+    ] = DEFAULT_LIMIT,
     offset: Offset = 0,
     snapshot: Annotated[
         int | None,
@@ -58,7 +71,5 @@ async def get_result_page(  # noqa: PLR0913, PLR0917 - one parameter per paramet
 
     Pages of one `snapshot` never overlap or skip a record.
     """
-    page = await service.page_of_records(
-        pool, scan_id, table_name, limit=limit, offset=offset, snapshot=snapshot
-    )
-    return Response(service.to_json(page), media_type="application/json")
+    page = PageRequest(scan_id, table_name, limit, offset, snapshot)
+    return await answer_page(results, page)

@@ -1,74 +1,86 @@
 """Reads the tables of completed scans."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from datetime import date, datetime
-from decimal import Decimal
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
 
 import orjson
-from psycopg import AsyncConnection, IsolationLevel
+from psycopg import AsyncConnection
 
-from api.dependencies import ConnectionPool
+from api.database import ConnectionPool, read
 from api.errors import ScanNotCompletedError, SnapshotReplacedError, UnknownTableError
-from api.results.schemas import ResultPage, ResultTable, ResultTables
-from api.schemas import Pagination, format_timestamp
+from api.results.schemas import ResultTable, ResultTables
+from api.schemas import Pagination
 from hubspot_deals.contract import DATASET_NAME, DEFAULT_TABLE, ScanStatus
 from hubspot_deals.errors import ResultsRemovedError
 from hubspot_deals.warehouse import results
-from hubspot_deals.warehouse.scans import ScanRecord, get_scan
+from hubspot_deals.warehouse.results import Page, Snapshot
+from hubspot_deals.warehouse.scans import get_scan
+
+_MOST_SNAPSHOTS: Final = 256
 
 
-async def get_tables(pool: ConnectionPool, scan_id: str) -> ResultTables:
-    """List the tables of a completed scan with their row counts."""
-    async with _snapshot(pool) as connection:
-        scan = await _get_completed(connection, scan_id)
-        tables = await results.get_tables(connection, scan)
-    return ResultTables(
-        scan_id=scan_id,
-        dataset_name=DATASET_NAME,
-        tables=[
-            ResultTable(
-                name=table.table_name,
-                row_count=table.row_count,
-                extracted_count=table.extracted_count,
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """Which page is asked for; `snapshot` None takes the one that is served."""
+
+    scan_id: str
+    table_name: str | None
+    limit: int
+    offset: int
+    snapshot: int | None
+
+
+class ResultReader:
+    """Reads pages, each with one statement once the snapshot's tables are known."""
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+        self._known: dict[str, Snapshot] = {}
+        """What scans served when they were last looked at; each page finds out if they still do."""
+
+    async def get_tables(self, scan_id: str) -> ResultTables:
+        """List the tables of a completed scan with their row counts."""
+        snapshot = await read(self._pool, partial(_get_snapshot, scan_id=scan_id))
+        return ResultTables(
+            scan_id=scan_id,
+            dataset_name=DATASET_NAME,
+            tables=[
+                ResultTable(
+                    name=table.table_name,
+                    row_count=table.row_count,
+                    extracted_count=table.extracted_count,
+                )
+                for table in snapshot.tables
+            ],
+            total_tables=len(snapshot.tables),
+        )
+
+    async def get_page(self, request: PageRequest) -> bytes:
+        """Return one page of one table of a completed scan, as JSON."""
+        return await read(self._pool, partial(self._read_page, request=request))
+
+    async def _read_page(self, connection: AsyncConnection[Any], request: PageRequest) -> bytes:
+        snapshot = self._known.get(request.scan_id)
+        if snapshot is None or not _may_have(snapshot, request):
+            snapshot = await self._look(connection, request.scan_id)
+        while True:
+            table = _choose_table(snapshot, request)
+            page = await results.find_page(
+                connection, snapshot, table, limit=request.limit, offset=request.offset
             )
-            for table in tables
-        ],
-        total_tables=len(tables),
-    )
+            if page is not None:
+                return to_json(snapshot, table, page, request)
+            snapshot = await self._look(connection, request.scan_id)
 
-
-async def page_of_records(  # noqa: PLR0913 - one parameter per parameter of the request
-    pool: ConnectionPool,
-    scan_id: str,
-    table_name: str | None,
-    *,
-    limit: int,
-    offset: int,
-    snapshot: int | None,
-) -> ResultPage:
-    """Return one page of one table of a completed scan, of this snapshot if one is named."""
-    async with _snapshot(pool) as connection:
-        scan = await _get_completed(connection, scan_id)
-        if snapshot is not None and snapshot != scan.generation:
-            raise SnapshotReplacedError(scan_id, snapshot, scan.generation)
-        tables = await results.get_tables(connection, scan)
-        table = choose_table(tables, table_name)
-        rows = await results.page_of_rows(connection, scan, table, limit=limit, offset=offset)
-    # The records come from our own tables and can be many: no second look at each value.
-    return ResultPage.model_construct(
-        scan_id=scan_id,
-        table_name=table.table_name,
-        defaulted_table=table_name is None,
-        records=rows,
-        pagination=Pagination.of(
-            total=table.row_count, limit=limit, offset=offset, returned=len(rows)
-        ),
-        available_tables=[known.table_name for known in tables],
-        columns=table.columns,
-        snapshot=scan.generation,
-    )
+    async def _look(self, connection: AsyncConnection[Any], scan_id: str) -> Snapshot:
+        snapshot = await _get_snapshot(connection, scan_id=scan_id)
+        self._known.pop(scan_id, None)
+        self._known[scan_id] = snapshot
+        if len(self._known) > _MOST_SNAPSHOTS:
+            del self._known[next(iter(self._known))]
+        return snapshot
 
 
 def choose_table(
@@ -83,54 +95,44 @@ def choose_table(
     return by_name[wanted]
 
 
-def to_json(page: ResultPage) -> bytes:
-    """Serialize a page: exact numbers as text, moments in UTC."""
+def to_json(
+    snapshot: Snapshot, table: results.ResultTable, page: Page, request: PageRequest
+) -> bytes:
+    """Put the records, which PostgreSQL has written, into the answer's envelope."""
+    pagination = Pagination.of(
+        total=table.row_count, limit=request.limit, offset=request.offset, returned=page.returned
+    )
     body = {
         "success": True,
         "data": {
-            "scanId": page.scan_id,
-            "tableName": page.table_name,
-            "defaultedTable": page.defaulted_table,
-            "records": page.records,
-            "pagination": page.pagination.model_dump(by_alias=True),
-            "availableTables": page.available_tables,
-            "columns": page.columns,
-            "snapshot": page.snapshot,
+            "scanId": snapshot.scan_id,
+            "tableName": table.table_name,
+            "defaultedTable": request.table_name is None,
+            "records": orjson.Fragment(b"[%b]" % page.records),
+            "pagination": pagination.model_dump(by_alias=True),
+            "availableTables": [known.table_name for known in snapshot.tables],
+            "columns": table.columns,
+            "snapshot": snapshot.generation,
         },
     }
-    return orjson.dumps(body, default=_plain, option=orjson.OPT_PASSTHROUGH_DATETIME)
+    return orjson.dumps(body)
 
 
-def _plain(value: object) -> str:
-    if isinstance(value, datetime):
-        return format_timestamp(value)
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, Decimal):
-        # The column's scale pads with zeros that HubSpot never sent.
-        text = format(value, "f")
-        return text.rstrip("0").rstrip(".") if "." in text else text
-    msg = f"{type(value).__name__} has no form in JSON"
-    raise TypeError(msg)
+def _may_have(snapshot: Snapshot, request: PageRequest) -> bool:
+    names = {None, *(table.table_name for table in snapshot.tables)}
+    return request.table_name in names and request.snapshot in {None, snapshot.generation}
 
 
-async def _get_completed(connection: AsyncConnection[Any], scan_id: str) -> ScanRecord:
+def _choose_table(snapshot: Snapshot, request: PageRequest) -> results.ResultTable:
+    if request.snapshot not in {None, snapshot.generation}:
+        raise SnapshotReplacedError(request.scan_id, request.snapshot, snapshot.generation)
+    return choose_table(snapshot.tables, request.table_name)
+
+
+async def _get_snapshot(connection: AsyncConnection[Any], *, scan_id: str) -> Snapshot:
     scan = await get_scan(connection, scan_id)
     if scan.results_removed_at is not None:
         raise ResultsRemovedError(scan_id, scan.results_removed_at)
     if scan.status is not ScanStatus.COMPLETED:
         raise ScanNotCompletedError(scan_id, scan.status)
-    return scan
-
-
-@asynccontextmanager
-async def _snapshot(pool: ConnectionPool) -> AsyncIterator[AsyncConnection[Any]]:
-    """Yield a connection that sees one moment: a rerun may be replacing the result right now."""
-    async with pool.connection() as connection:
-        await connection.set_isolation_level(IsolationLevel.REPEATABLE_READ)
-        try:
-            async with connection.transaction():
-                yield connection
-        finally:
-            if not connection.closed:
-                await connection.set_isolation_level(None)
+    return await results.get_snapshot(connection, scan)

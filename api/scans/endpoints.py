@@ -6,11 +6,12 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, Header, Query, Request, status
 from pydantic import AfterValidator
 
-from api.dependencies import Gateway, Keys, Pool, ScanId, Settings
+from api.dependencies import Keys, Pool, ScanId, Settings
 from api.json_body import JsonRoute
 from api.scans import service
 from api.scans.launcher import ScanLauncher
 from api.scans.remover import ScanRemover
+from api.scans.run_statuses import RunStatuses
 from api.scans.schemas import (
     ChangedScan,
     RemovedScan,
@@ -44,27 +45,34 @@ _CHANGE_RESPONSES: Final[dict[int | str, dict[str, Any]]] = error_responses(404)
 router = APIRouter(prefix="/scan", tags=["scans"], route_class=JsonRoute)
 
 
-def get_launcher(request: Request) -> ScanLauncher:
+async def get_launcher(request: Request) -> ScanLauncher:
     """Return the launcher of accepted scans."""
     launcher: ScanLauncher = request.state.launcher
     return launcher
 
 
-def get_stopper(request: Request) -> RunStopper:
+async def get_stopper(request: Request) -> RunStopper:
     """Return what terminates runs."""
     stopper: RunStopper = request.state.stopper
     return stopper
 
 
-def get_remover(request: Request) -> ScanRemover:
+async def get_remover(request: Request) -> ScanRemover:
     """Return what finishes removals."""
     remover: ScanRemover = request.state.remover
     return remover
 
 
+async def get_run_statuses(request: Request) -> RunStatuses:
+    """Return what Dagster said of runs."""
+    runs: RunStatuses = request.state.run_statuses
+    return runs
+
+
 Launcher = Annotated[ScanLauncher, Depends(get_launcher)]
 Stopper = Annotated[RunStopper, Depends(get_stopper)]
 Remover = Annotated[ScanRemover, Depends(get_remover)]
+Runs = Annotated[RunStatuses, Depends(get_run_statuses)]
 
 
 def _check_key(key: str | None) -> str | None:
@@ -118,9 +126,9 @@ async def list_scans(
 
 
 @router.get("/{scan_id}/status", responses=error_responses(404))
-async def get_scan_status(scan_id: ScanId, pool: Pool, gateway: Gateway) -> Answer[Scan]:
+async def get_scan_status(scan_id: ScanId, pool: Pool, runs: Runs) -> Answer[Scan]:
     """Tell where a scan stands."""
-    return Answer(data=await service.get_scan(pool, gateway, scan_id))
+    return Answer(data=await service.get_scan(pool, runs, scan_id))
 
 
 @router.post("/{scan_id}/cancel", responses=_CHANGE_RESPONSES)

@@ -11,7 +11,7 @@ from typing import Final
 import psycopg
 
 from api.dagster.gateway import DagsterGateway
-from api.dependencies import ConnectionPool
+from api.database import ConnectionPool
 from api.scans.background import Background
 from hubspot_deals.warehouse.scans import record_launch, release_launch_claim
 from hubspot_deals.warehouse.states import LAUNCH_CLAIM_SECONDS

@@ -1,17 +1,15 @@
 """Starts, describes, lists, steers and removes scans."""
 
-import asyncio
 import hashlib
 from datetime import UTC, datetime
 from typing import Final
 
 import orjson
 
-from api.dagster.gateway import DagsterGateway
-from api.dependencies import ConnectionPool
-from api.errors import DagsterRefusedError, DagsterUnavailableError
+from api.database import ConnectionPool, read
 from api.scans.launcher import ScanLauncher
 from api.scans.remover import ScanRemover
+from api.scans.run_statuses import RunStatuses
 from api.scans.schemas import (
     AcceptedScan,
     ChangedScan,
@@ -28,10 +26,7 @@ from api.schemas import Confirmation, Pagination, format_timestamp
 from hubspot_deals.contract import ScanConfig, ScanStatus
 from hubspot_deals.warehouse import removal, scans, transitions
 from hubspot_deals.warehouse.credentials import KeyRing
-from hubspot_deals.warehouse.scans import Checkpoint, ScanRecord
-
-_ASK_SECONDS: Final = 2
-"""How long a status waits for Dagster, whose word only refines it."""
+from hubspot_deals.warehouse.scans import Checkpoint, ScanHead, ScanRecord
 
 _REMOVE_SECONDS: Final = 10
 """How long an answer waits for a removal, which goes on behind it."""
@@ -68,14 +63,14 @@ async def start_scan(  # noqa: PLR0913 - what a start is made of
     return ScanAccepted(data=AcceptedScan(scan_id=config.scan_id))
 
 
-async def get_scan(pool: ConnectionPool, gateway: DagsterGateway, scan_id: str) -> Scan:
+async def get_scan(pool: ConnectionPool, runs: RunStatuses, scan_id: str) -> Scan:
     """Describe one scan, asking Dagster about its run only while the scan waits for it."""
-    async with pool.connection() as connection:
-        record = await scans.get_scan(connection, scan_id)
-        checkpoint = await scans.find_latest_checkpoint(connection, scan_id)
+    record, checkpoint = await read(
+        pool, lambda connection: scans.get_scan_with_checkpoint(connection, scan_id)
+    )
     run_status = None
     if record.status in _WAITS_FOR_RUN and record.run_id is not None:
-        run_status = await _find_run_status(gateway, record.run_id)
+        run_status = await runs.find(record.run_id)
     return describe_scan(record, checkpoint, run_status=run_status, now=datetime.now(UTC))
 
 
@@ -83,13 +78,15 @@ async def page_of_scans(
     pool: ConnectionPool, organization_id: str | None, *, limit: int, offset: int
 ) -> ScanPage:
     """Return one page of scans, newest first."""
-    async with pool.connection() as connection:
-        records, total = await scans.page_of_scans(
+    heads, total = await read(
+        pool,
+        lambda connection: scans.page_of_scans(
             connection, organization_id, limit=limit, offset=offset
-        )
+        ),
+    )
     return ScanPage(
-        scans=[_summarize(record) for record in records],
-        pagination=Pagination.of(total=total, limit=limit, offset=offset, returned=len(records)),
+        scans=[_summarize(head) for head in heads],
+        pagination=Pagination.of(total=total, limit=limit, offset=offset, returned=len(heads)),
     )
 
 
@@ -182,7 +179,7 @@ def _confirm(message: str, scan_id: str, status: ScanStatus) -> Confirmation[Cha
     return Confirmation(message=message, data=ChangedScan(scan_id=scan_id, status=status))
 
 
-def _summarize(record: ScanRecord) -> ScanSummary:
+def _summarize(record: ScanHead) -> ScanSummary:
     return ScanSummary(
         scan_id=record.scan_id,
         organization_id=record.organization_id,
@@ -200,11 +197,3 @@ def _duration(record: ScanRecord, now: datetime) -> float | None:
     last_seen = record.heartbeat_at if record.status in _RESTS else now
     end = record.ended_at or last_seen or record.started_at
     return max(round((end - record.started_at).total_seconds(), 3), 0.0)
-
-
-async def _find_run_status(gateway: DagsterGateway, run_id: str) -> str | None:
-    try:
-        async with asyncio.timeout(_ASK_SECONDS):
-            return await gateway.find_run_status(run_id)
-    except (TimeoutError, DagsterUnavailableError, DagsterRefusedError):
-        return None

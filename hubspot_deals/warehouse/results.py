@@ -1,18 +1,53 @@
-"""Reads the served snapshot of a completed scan."""
+"""Reads the served snapshot of a completed scan, as JSON that PostgreSQL writes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 import orjson
-from psycopg import AsyncConnection, sql
-from psycopg.rows import class_row, dict_row
+from psycopg import AsyncConnection, AsyncRawCursor, sql
+from psycopg.rows import class_row
+from psycopg.types.numeric import Int8
 
-from hubspot_deals.contract import DATASET_NAME, TABLE_NAMES
+from hubspot_deals.contract import DATASET_NAME, TABLE_NAMES, Outcome
 from hubspot_deals.warehouse.scans import ScanRecord
+from hubspot_deals.warehouse.states import IS_VISIBLE
 
-_RAW_TABLE = "deals"
+_RAW_TABLE: Final = "deals"
 """The table whose records are HubSpot's own property texts rather than its columns."""
+
+_OWN: Final = {"id": "id", "archived": "archived", "archivedAt": "archived_at"}
+"""What a deal has beside its properties, with the column that it is in."""
+
+_ARGUMENTS: Final = 90
+"""Most arguments of one call: PostgreSQL takes 100."""
+
+_SERVED: Final = f"""
+    s.outcome = '{Outcome.COMPLETED}' AND s.results_removed_at IS NULL AND {IS_VISIBLE}
+"""
+
+# A row counts if its package is the one of the chunk at its place. `properties || '{}'` unpacks a
+# big value once instead of once per property, and OFFSET keeps the planner from undoing that.
+_PAGE: Final = """
+    SELECT p.records, p.returned FROM hubspot_deals.scans s CROSS JOIN LATERAL (
+        SELECT convert_to(coalesce(string_agg({record}, ','), ''), 'UTF8') AS records,
+            count(*) AS returned
+        FROM (
+            SELECT {columns} FROM {dataset}.{table} r
+            WHERE r.scan_id = $1 AND r.row_no > $3 AND r.row_no <= $3 + $4
+            AND r._dlt_load_id IN (
+                SELECT c.load_id FROM hubspot_deals.scan_chunks c
+                WHERE c.scan_id = $1 AND c.generation = $2 AND c.table_name = {name}
+                AND c.first_row <= $3 + $4 AND c.first_row >= (
+                    SELECT coalesce(max(f.first_row), 0) FROM hubspot_deals.scan_chunks f
+                    WHERE f.scan_id = $1 AND f.generation = $2 AND f.table_name = {name}
+                    AND f.first_row <= $3 + 1
+                )
+            ) ORDER BY r.row_no OFFSET 0
+        ) r
+    ) p WHERE s.scan_id = $1 AND s.generation = $2 AND {served}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,68 +60,97 @@ class ResultTable:
     columns: list[str]
 
 
-async def get_tables(connection: AsyncConnection[Any], scan: ScanRecord) -> list[ResultTable]:
-    """Return the tables of the served snapshot, in the product's order; empty if none is served."""
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a completed scan serves; its tables never change."""
+
+    scan_id: str
+    generation: int
+    tables: list[ResultTable]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some records, as JSON texts with commas between them."""
+
+    records: bytes
+    returned: int
+
+
+async def get_snapshot(connection: AsyncConnection[Any], scan: ScanRecord) -> Snapshot:
+    """Return what a scan serves: its tables in the product's order; none if nothing is served."""
     cursor = connection.cursor(row_factory=class_row(ResultTable))
     await cursor.execute(
         "SELECT table_name, row_count, extracted_count, columns FROM hubspot_deals.scan_tables"
         " WHERE scan_id = %s AND generation = %s",
         (scan.scan_id, scan.generation),
     )
-    return sorted(await cursor.fetchall(), key=lambda table: TABLE_NAMES.index(table.table_name))
+    tables = sorted(await cursor.fetchall(), key=lambda table: TABLE_NAMES.index(table.table_name))
+    return Snapshot(scan.scan_id, scan.generation, tables)
 
 
-async def page_of_rows(
+async def find_page(
     connection: AsyncConnection[Any],
-    scan: ScanRecord,
+    snapshot: Snapshot,
     table: ResultTable,
     *,
     limit: int,
     offset: int,
-) -> list[dict[str, Any]]:
-    """Return the rows at dense positions offset+1 … offset+limit.
+) -> Page | None:
+    """Return the rows at dense positions offset+1 … offset+limit; None once they are not served.
 
-    A range on the (scan_id, row_no) index: as fast at the end of a million rows as at the start.
+    One statement, so of one moment; and a range on the (scan_id, row_no) index: as fast at the end
+    of a million rows as at the start.
     """
-    names = ["id", "archived", "archived_at", "properties"] if _is_raw(table) else table.columns
-    query = sql.SQL(
-        "SELECT {columns} FROM {dataset}.{table} r JOIN hubspot_deals.scan_chunks c"
-        " ON c.scan_id = r.scan_id AND c.load_id = r._dlt_load_id AND c.table_name = %(table)s"
-        " WHERE r.scan_id = %(scan)s AND c.generation = %(generation)s"
-        " AND r.row_no > %(offset)s AND r.row_no <= %(offset)s + %(limit)s ORDER BY r.row_no"
-    ).format(
-        columns=sql.SQL(", ").join(_as_text(name) for name in names),
-        dataset=sql.Identifier(DATASET_NAME),
-        table=sql.Identifier(table.table_name),
-    )
-    cursor = connection.cursor(row_factory=dict_row)
+    cursor = AsyncRawCursor(connection, row_factory=class_row(Page))
     await cursor.execute(
-        query,
-        {
-            "scan": scan.scan_id,
-            "generation": scan.generation,
-            "table": table.table_name,
-            "offset": offset,
-            "limit": limit,
-        },
+        _page_query(table.table_name, tuple(table.columns)),
+        (snapshot.scan_id, snapshot.generation, Int8(offset), Int8(limit)),
+        binary=True,
     )
-    rows = await cursor.fetchall()
-    return [_raw_record(row, table.columns) for row in rows] if _is_raw(table) else rows
+    return await cursor.fetchone()
 
 
-def _is_raw(table: ResultTable) -> bool:
-    return table.table_name == _RAW_TABLE
+@lru_cache(maxsize=128)
+def _page_query(table_name: str, columns: tuple[str, ...]) -> bytes:
+    """Write the statement, whose parameters are scan, generation, offset and limit."""
+    names = tuple(dict.fromkeys(columns))
+    selected: sql.Composable
+    if table_name == _RAW_TABLE:
+        selected = sql.SQL("r.id, r.archived, r.archived_at, r.properties || '{}' AS properties")
+        values = [_raw_value(name) for name in names]
+    else:
+        selected = sql.SQL(", ").join(sql.Identifier("r", name) for name in names)
+        values = [_answer_of(name) for name in names]
+    query = sql.SQL(_PAGE).format(
+        record=_record(names, values),
+        columns=selected,
+        dataset=sql.Identifier(DATASET_NAME),
+        table=sql.Identifier(table_name),
+        name=sql.Literal(table_name),
+        served=sql.SQL(_SERVED),
+    )
+    return query.as_bytes()
 
 
-def _as_text(name: str) -> sql.Composable:
-    """HubSpot's ids are strings to its callers; JSON is handed on unparsed."""
-    column = sql.Identifier("r", name)
-    if name in {"id", "properties"}:
-        return sql.SQL("{}::text AS {}").format(column, sql.Identifier(name))
-    return column
+def _record(columns: Sequence[str], values: Sequence[sql.Composable]) -> sql.Composable:
+    """Join keys and values to one JSON object, in calls of as many arguments as can be."""
+    parts: list[sql.Composable] = []
+    for column, value in zip(columns, values, strict=True):
+        separator = "," if parts else "{"
+        parts += [sql.Literal(f"{separator}{orjson.dumps(column).decode()}:"), value]
+    calls = [
+        sql.SQL("concat({})").format(sql.SQL(", ").join(parts[first : first + _ARGUMENTS]))
+        for first in range(0, len(parts), _ARGUMENTS)
+    ]
+    return sql.SQL(" || ").join([*calls, sql.SQL("'}'")])
 
 
-def _raw_record(row: dict[str, Any], columns: Sequence[str]) -> dict[str, Any]:
-    properties = orjson.loads(row["properties"])
-    own = {"id": row["id"], "archived": row["archived"], "archivedAt": row["archived_at"]}
-    return {name: own[name] if name in own else properties.get(name) for name in columns}
+def _raw_value(name: str) -> sql.Composable:
+    if name in _OWN:
+        return _answer_of(_OWN[name])
+    return sql.SQL("coalesce(r.properties -> {}, 'null')").format(sql.Literal(name))
+
+
+def _answer_of(column: str) -> sql.Composable:
+    return sql.SQL("hubspot_deals.to_answer({})").format(sql.Identifier("r", column))

@@ -5,10 +5,10 @@ What the worker of a scan writes is in `leases.py`.
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from psycopg import AsyncConnection
-from psycopg.rows import class_row, dict_row, scalar_row
+from psycopg.rows import AsyncRowFactory, class_row, dict_row, scalar_row
 from psycopg.types.json import Jsonb
 
 from hubspot_deals.contract import Outcome, ScanConfig, ScanFacts, ScanStatus, derive_status
@@ -23,39 +23,43 @@ from hubspot_deals.warehouse.states import (
     WILL_RESUME,
 )
 
-_COLUMNS: Final = f"""
-    s.seq, s.scan_id, s.organization_id, s.config, s.created_at, s.run_id, s.epoch,
-    s.started_at, s.heartbeat_at, s.records_expected, s.generation, s.outcome, s.ended_at,
-    s.error_message, s.records_extracted, s.metadata, s.attempts, s.resume_at,
-    s.results_removed_at, s.requested = 'pause' AS is_paused,
-    s.resuming_since IS NOT NULL AS is_resuming, {IS_HELD} AS is_held,
-    {WILL_RESUME} AS will_resume
+_Scan = TypeVar("_Scan", bound="ScanHead")
+
+_HEAD_COLUMNS: Final = f"""
+    s.scan_id, s.organization_id, s.started_at, s.ended_at, s.records_extracted, s.outcome,
+    s.requested = 'pause' AS is_paused, s.resuming_since IS NOT NULL AS is_resuming,
+    {IS_HELD} AS is_held, {WILL_RESUME} AS will_resume
+"""
+_COLUMNS: Final = f"""{_HEAD_COLUMNS},
+    s.seq, s.config, s.created_at, s.run_id, s.epoch, s.heartbeat_at,
+    s.records_expected, s.generation, s.error_message, s.metadata, s.attempts, s.resume_at,
+    s.results_removed_at
+"""
+_ONE: Final = f"""
+    SELECT {_COLUMNS} FROM hubspot_deals.scans s WHERE s.scan_id = %(scan)s AND {IS_VISIBLE}
+"""
+_WITH_CHECKPOINT: Final = f"""
+    SELECT {_COLUMNS}, c.checkpoint AS position, c.committed_at
+    FROM hubspot_deals.scans s LEFT JOIN LATERAL (
+        SELECT c.checkpoint, c.committed_at FROM hubspot_deals.scan_chunks c
+        WHERE c.scan_id = s.scan_id AND c.table_name = 'deals' AND c.generation =
+            CASE s.outcome WHEN 'completed' THEN s.generation ELSE s.working_generation END
+        ORDER BY c.chunk_no DESC LIMIT 1
+    ) c ON true
+    WHERE s.scan_id = %(scan)s AND {IS_VISIBLE}
 """
 
 
-@dataclass(frozen=True, slots=True)
-class ScanRecord:
-    """One scan row, with whether a live worker holds it right now."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanHead:
+    """What a list shows of a scan, with whether a live worker holds it right now."""
 
-    seq: int
     scan_id: str
     organization_id: str
-    config: dict[str, Any]
-    created_at: datetime
-    run_id: str | None
-    epoch: int
     started_at: datetime | None
-    heartbeat_at: datetime | None
-    records_expected: int | None
-    generation: int
-    outcome: str | None
     ended_at: datetime | None
-    error_message: str | None
     records_extracted: int
-    metadata: dict[str, Any]
-    attempts: list[dict[str, str]]
-    resume_at: datetime | None
-    results_removed_at: datetime | None
+    outcome: str | None
     is_paused: bool
     is_resuming: bool
     is_held: bool
@@ -80,6 +84,43 @@ class ScanRecord:
         """Whether the worker is gone, or was caught between its last write and its end."""
         is_at_rest = self.outcome or self.is_paused or self.is_held or self.is_resuming
         return self.started_at is not None and not is_at_rest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanRecord(ScanHead):
+    """One scan row, with whether a live worker holds it right now."""
+
+    seq: int
+    config: dict[str, Any]
+    created_at: datetime
+    run_id: str | None
+    epoch: int
+    heartbeat_at: datetime | None
+    records_expected: int | None
+    generation: int
+    error_message: str | None
+    metadata: dict[str, Any]
+    attempts: list[dict[str, str]]
+    resume_at: datetime | None
+    results_removed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The end of the last committed chunk."""
+
+    position: dict[str, Any] | None
+    committed_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _CheckpointedScan(ScanRecord):
+    position: dict[str, Any] | None
+    committed_at: datetime | None
+
+    @property
+    def latest(self) -> Checkpoint | None:
+        return Checkpoint(self.position, self.committed_at) if self.committed_at else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,44 +198,62 @@ async def _raise_unless_replayed(
 
 async def get_scan(connection: AsyncConnection[Any], scan_id: str) -> ScanRecord:
     """Return one scan; raises ScanNotFoundError."""
-    wanted = f"WHERE s.scan_id = %(scan)s AND {IS_VISIBLE}"
-    records = await _select_scans(connection, wanted, {"scan": scan_id})
+    records = await _select(connection, class_row(ScanRecord), _ONE, {"scan": scan_id})
     if not records:
         raise ScanNotFoundError(scan_id)
     return records[0]
 
 
+async def get_scan_with_checkpoint(
+    connection: AsyncConnection[Any], scan_id: str
+) -> tuple[ScanRecord, Checkpoint | None]:
+    """Return one scan, and where reading deals ended or got to; raises ScanNotFoundError."""
+    factory = class_row(_CheckpointedScan)
+    found = await _select(connection, factory, _WITH_CHECKPOINT, {"scan": scan_id})
+    if not found:
+        raise ScanNotFoundError(scan_id)
+    return found[0], found[0].latest
+
+
 async def page_of_scans(
     connection: AsyncConnection[Any], organization_id: str | None, *, limit: int, offset: int
-) -> tuple[list[ScanRecord], int]:
+) -> tuple[list[ScanHead], int]:
     """Return one page of scans, newest first, and the number of all that match."""
-    wanted = (
-        "WHERE (%(organization)s::text IS NULL OR s.organization_id = %(organization)s)"
-        f" AND {IS_VISIBLE}"
-    )
+    # Two statements rather than an OR, so that each has a plan of its own.
+    own = "" if organization_id is None else "AND s.organization_id = %(organization)s"
     values = {"organization": organization_id, "limit": limit, "offset": offset}
-    page = f"{wanted} ORDER BY s.seq DESC LIMIT %(limit)s OFFSET %(offset)s"
-    records = await _select_scans(connection, page, values)
+    page = f"""
+        SELECT {_HEAD_COLUMNS} FROM hubspot_deals.scans s WHERE {IS_VISIBLE} {own}
+        ORDER BY s.seq DESC LIMIT %(limit)s OFFSET %(offset)s
+    """
+    heads = await _select(connection, class_row(ScanHead), page, values)
     counter = connection.cursor(row_factory=scalar_row)
-    await counter.execute(f"SELECT count(*) FROM hubspot_deals.scans s {wanted}", values)
-    return records, await counter.fetchone() or 0
+    await counter.execute(
+        "SELECT coalesce(sum(s.scans), 0)::bigint FROM hubspot_deals.scan_counts s"
+        f" WHERE true {own}",
+        values,
+    )
+    return heads, await counter.fetchone() or 0
 
 
-async def _select_scans(
-    connection: AsyncConnection[Any], clauses: str, values: dict[str, Any]
-) -> list[ScanRecord]:
+async def _select(
+    connection: AsyncConnection[Any],
+    factory: AsyncRowFactory[_Scan],
+    statement: str,
+    values: dict[str, Any],
+) -> list[_Scan]:
     """Read scans with their locks. A crash is believed when it is read twice.
 
     The locks are not part of the statement's snapshot: a worker that records its outcome and goes
     while the statement runs is seen without outcome and without lock.
     """
-    cursor = connection.cursor(row_factory=class_row(ScanRecord))
+    cursor = connection.cursor(row_factory=factory)
     for _ in range(2):
-        await cursor.execute(f"SELECT {_COLUMNS} FROM hubspot_deals.scans s {clauses}", values)
-        records = await cursor.fetchall()
-        if not any(record.seems_lost for record in records):
+        await cursor.execute(statement, values)
+        found = await cursor.fetchall()
+        if not any(scan.seems_lost for scan in found):
             break
-    return records
+    return found
 
 
 async def record_launch(
@@ -221,58 +280,45 @@ async def release_launch_claim(connection: AsyncConnection[Any], scan_id: str, e
 async def get_statistics(
     connection: AsyncConnection[Any], organization_id: str | None = None
 ) -> ScanStatistics:
-    """Count scans by status and the deals they extracted."""
+    """Count scans by status and the deals they extracted.
+
+    What has ended is kept counted; what has not is few, and what it does can change any moment.
+    """
+    own = "" if organization_id is None else "AND s.organization_id = %(organization)s"
     cursor = connection.cursor(row_factory=dict_row)
-    await cursor.execute(
-        f"""
-        SELECT s.outcome, s.requested = 'pause' AS is_paused,
-            s.outcome IS NULL AND {IS_HELD} AS is_held,
-            s.resuming_since IS NOT NULL AS is_resuming, s.started_at IS NOT NULL AS has_started,
-            {WILL_RESUME} AS will_resume, count(*) AS scans,
-            count(*) FILTER (WHERE s.created_at > now() - interval '7 days') AS recent,
-            coalesce(sum(s.records_extracted), 0)::bigint AS records
-        FROM hubspot_deals.scans s
-        WHERE (%(organization)s::text IS NULL OR s.organization_id = %(organization)s)
-        AND {IS_VISIBLE} GROUP BY 1, 2, 3, 4, 5, 6
-        """,
-        {"organization": organization_id},
-    )
+    values = {"organization": organization_id}
+    await cursor.execute(_ENDED.format(own=own), values)
+    ended = await cursor.fetchone() or {}
+    await cursor.execute(_UNFINISHED.format(own=own), values)
     groups = await cursor.fetchall()
-    by_status: dict[str, int] = {}
+    by_status = {outcome.value: ended[outcome] for outcome in Outcome if ended[outcome]}
     for group in groups:
-        facts = {name: group[name] for name in ScanFacts.__dataclass_fields__}
-        outcome = Outcome(group["outcome"]) if group["outcome"] else None
-        status = derive_status(ScanFacts(**facts | {"outcome": outcome}))
+        facts = {name: group[name] for name in ScanFacts.__dataclass_fields__ if name in group}
+        status = derive_status(ScanFacts(outcome=None, **facts))
         by_status[status] = by_status.get(status, 0) + group["scans"]
     return ScanStatistics(
-        total=sum(group["scans"] for group in groups),
+        total=sum(by_status.values()),
         by_status=by_status,
-        created_in_7_days=sum(group["recent"] for group in groups),
-        records_extracted=sum(group["records"] for group in groups),
+        created_in_7_days=ended["recent"],
+        records_extracted=ended["records"] + sum(group["records"] for group in groups),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """The end of the last committed chunk."""
-
-    position: dict[str, Any] | None
-    committed_at: datetime
-
-
-async def find_latest_checkpoint(
-    connection: AsyncConnection[Any], scan_id: str
-) -> Checkpoint | None:
-    """Return where reading deals ended, or got to in an unfinished scan; None at first."""
-    cursor = connection.cursor(row_factory=class_row(Checkpoint))
-    await cursor.execute(
-        """
-        SELECT c.checkpoint AS position, c.committed_at
-        FROM hubspot_deals.scans s JOIN hubspot_deals.scan_chunks c USING (scan_id)
-        WHERE s.scan_id = %s AND c.table_name = 'deals' AND c.generation =
-            CASE s.outcome WHEN 'completed' THEN s.generation ELSE s.working_generation END
-        ORDER BY c.chunk_no DESC LIMIT 1
-        """,
-        (scan_id,),
-    )
-    return await cursor.fetchone()
+_ENDED: Final = f"""
+    SELECT coalesce(sum(s.completed), 0)::bigint AS completed,
+        coalesce(sum(s.failed), 0)::bigint AS failed,
+        coalesce(sum(s.cancelled), 0)::bigint AS cancelled,
+        coalesce(sum(s.records), 0)::bigint AS records, (
+            SELECT count(*) FROM hubspot_deals.scans s
+            WHERE s.created_at > now() - interval '7 days' AND {IS_VISIBLE} {{own}}
+        ) AS recent
+    FROM hubspot_deals.scan_counts s WHERE true {{own}}
+"""
+_UNFINISHED: Final = f"""
+    SELECT s.requested = 'pause' AS is_paused, {IS_HELD} AS is_held,
+        s.resuming_since IS NOT NULL AS is_resuming, s.started_at IS NOT NULL AS has_started,
+        {WILL_RESUME} AS will_resume, count(*) AS scans,
+        coalesce(sum(s.records_extracted), 0)::bigint AS records
+    FROM hubspot_deals.scans s
+    WHERE s.outcome IS NULL AND {IS_VISIBLE} {{own}} GROUP BY 1, 2, 3, 4, 5
+"""

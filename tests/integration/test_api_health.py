@@ -1,5 +1,6 @@
 """The health check and what stands on it, with a real PostgreSQL that works, hangs or is gone."""
 
+import asyncio
 import base64
 import contextlib
 import socket
@@ -12,6 +13,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import SecretStr
 
 from api.dagster.testing import InMemoryDagsterGateway
+from api.database import build_pool, read
 from api.main import create_app
 from api.settings import ApiSettings
 from api.testing import serve
@@ -188,3 +190,18 @@ def test_a_database_that_restarts_costs_no_request_an_error(database_url):
             )
 
         assert client.get("/api/v1/scan/list").status_code == 200
+
+
+def test_a_connection_that_ends_while_it_is_read_on_costs_no_error(database_url):
+    settings = ApiSettings(database_url=SecretStr(database_url), encryption_keys=SecretStr(KEYS))
+    ends = ["SELECT pg_terminate_backend(pg_backend_pid())", "SELECT 7"]
+
+    async def ask(connection):
+        return await (await connection.execute(ends.pop(0))).fetchone()
+
+    async def read_while_it_ends():
+        async with build_pool(settings) as pool:
+            return await read(pool, ask)
+
+    assert asyncio.run(read_while_it_ends()) == (7,)
+    assert ends == []

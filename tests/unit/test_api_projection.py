@@ -1,13 +1,11 @@
 """How recorded facts become the bodies that callers see."""
 
-from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from api.errors import UnknownTableError
-from api.results.schemas import ResultPage
-from api.results.service import choose_table, to_json
+from api.results.service import choose_table
 from api.scans.service import describe_scan, progress, request_hash
 from api.schemas import Pagination, format_timestamp
 from hubspot_deals.contract import ScanConfig, ScanFilters, ScanStatus
@@ -213,36 +211,3 @@ def test_an_unknown_table_is_refused_with_those_that_exist(name):
 def test_a_scan_without_tables_has_no_default():
     with pytest.raises(UnknownTableError, match="available: none"):
         choose_table([], None)
-
-
-def test_records_keep_exact_numbers_as_text_and_moments_in_utc():
-    page = ResultPage.model_construct(
-        scan_id="scan-1",
-        table_name="deals",
-        defaulted_table=False,
-        snapshot=1,
-        records=[
-            {
-                "amount": Decimal("12345678901234567890.120000000000000000"),
-                "none": Decimal("0E-18"),
-                "tens": Decimal(100),
-                "at": datetime.fromisoformat("2024-01-15T12:00:00+02:00"),
-                "day": date(2024, 1, 15),
-                "teams": [{"id": 1}],
-                "nothing": None,
-            }
-        ],
-        pagination=Pagination.of(total=1, limit=1, offset=0, returned=1),
-        available_tables=["deals"],
-        columns=["amount"],
-    )
-
-    body = to_json(page).decode()
-
-    assert '"amount":"12345678901234567890.12"' in body
-    assert '"none":"0"' in body
-    assert '"tens":"100"' in body
-    assert '"at":"2024-01-15T10:00:00.000Z"' in body
-    assert '"day":"2024-01-15"' in body
-    assert '"teams":[{"id":1}]' in body
-    assert '"nothing":null' in body

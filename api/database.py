@@ -1,0 +1,72 @@
+"""The process's connections to PostgreSQL, and how little may be spent on lending one."""
+
+import select
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeAlias, TypeVar
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool
+
+from api.settings import ApiSettings
+
+ConnectionPool: TypeAlias = AsyncConnectionPool[AsyncConnection[Any]]
+_Result = TypeVar("_Result")
+
+_CONNECT_SECONDS: Final = 5
+_POOL_SECONDS: Final = 5
+_RECONNECT_SECONDS: Final = 5
+_STATEMENT_MILLISECONDS: Final = 30_000
+
+
+def build_pool(settings: ApiSettings) -> ConnectionPool:
+    """Build the closed pool; a connection that died while idle is replaced before it is lent."""
+    return AsyncConnectionPool[AsyncConnection[Any]](
+        settings.database_url.get_secret_value(),
+        min_size=1,
+        max_size=settings.database_pool_size,
+        timeout=_POOL_SECONDS,
+        # The pool's pauses between attempts double; starting over keeps them short after an outage.
+        reconnect_timeout=_RECONNECT_SECONDS,
+        check=check_connection,
+        open=False,
+        name="api",
+        kwargs={
+            "autocommit": True,
+            "connect_timeout": _CONNECT_SECONDS,
+            # Every statement finds its rows by a key: planning it anew for each value costs more
+            # than the statement (a page: 0.3 of 1.2 ms).
+            "options": f"-c statement_timeout={_STATEMENT_MILLISECONDS}"
+            " -c plan_cache_mode=force_generic_plan",
+            "application_name": "hubspot_deals_api",
+        },
+    )
+
+
+async def check_connection(connection: AsyncConnection[Any]) -> None:
+    """Close an idle connection that the server has ended, and raise OperationalError.
+
+    An idle connection has nothing to say: one that can be read from brings its own end. Asking
+    the server instead, as the pool's own check does, costs as much as a small statement.
+    """
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
+    if poll.poll(0):
+        # The pool throws away what is closed, and would lend anything else again.
+        await connection.close()
+        msg = "the server has closed the connection"
+        raise psycopg.OperationalError(msg)
+
+
+async def read(
+    pool: ConnectionPool, reader: Callable[[AsyncConnection[Any]], Awaitable[_Result]]
+) -> _Result:
+    """Read on a connection, and once more on another one if the server ended the first."""
+    async with pool.connection() as connection:
+        try:
+            return await reader(connection)
+        except psycopg.OperationalError:
+            if not connection.broken:
+                raise
+    async with pool.connection() as connection:
+        return await reader(connection)

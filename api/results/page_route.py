@@ -1,0 +1,63 @@
+"""Reads the parameters of an ordinary request for a page, which FastAPI takes longer to do.
+
+Measured: 0.2 of the 0.7 ms that a page cost the API's process. Whatever is not plainly in order is
+left to FastAPI, so that there is one judge of what is at fault and how it is told.
+"""
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+
+from api.dependencies import SCAN_ID
+from api.results.service import PageRequest, ResultReader
+from api.schemas import MAX_LIMIT
+from hubspot_deals.contract import TABLE_NAMES
+
+DEFAULT_LIMIT: Final = 100
+_KNOWN: Final = frozenset({"tableName", "limit", "offset", "snapshot"})
+_MOST_DIGITS: Final = 18
+"""Of a number that certainly fits into 64 bits."""
+
+
+class PageRoute(APIRoute):
+    """A route whose ordinary requests are read here."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return FastAPI's handler behind ours."""
+        handler = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            page = read_page_request(request)
+            if page is None:
+                return await handler(request)
+            return await answer_page(request.state.results, page)
+
+        return handle
+
+
+async def answer_page(reader: ResultReader, page: PageRequest) -> Response:
+    """Answer with a page."""
+    return Response(await reader.get_page(page), media_type="application/json")
+
+
+def read_page_request(request: Request) -> PageRequest | None:
+    """Return what is asked for, or None unless all of it is plainly in order."""
+    scan_id = request.path_params["scan_id"]
+    given = request.query_params.multi_items()
+    query = dict(given)
+    if not SCAN_ID.fullmatch(scan_id) or len(query) < len(given) or not query.keys() <= _KNOWN:
+        return None
+    table_name = query.pop("tableName", None)
+    if table_name not in {None, *TABLE_NAMES} or not all(map(_is_plain, query.values())):
+        return None
+    numbers = {name: int(text) for name, text in query.items()}
+    limit, snapshot = numbers.get("limit", DEFAULT_LIMIT), numbers.get("snapshot")
+    if not 1 <= limit <= MAX_LIMIT or snapshot == 0:
+        return None
+    return PageRequest(scan_id, table_name, limit, numbers.get("offset", 0), snapshot)
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS

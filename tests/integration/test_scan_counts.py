@@ -1,0 +1,144 @@
+"""The counts that are kept of scans agree with the scans, whatever happens to them."""
+
+import asyncio
+import random
+import threading
+
+import psycopg
+import pytest
+from psycopg.types.json import Jsonb
+
+from hubspot_deals.warehouse.migrate import _migration_files
+from hubspot_deals.warehouse.removal import mark_old_scans
+from hubspot_deals.warehouse.scans import get_statistics, page_of_scans
+
+KEPT = "SELECT * FROM hubspot_deals.scan_counts WHERE scans > 0 ORDER BY 1"
+COUNTED = """
+    SELECT organization_id, count(*), count(*) FILTER (WHERE outcome = 'completed'),
+        count(*) FILTER (WHERE outcome = 'failed'), count(*) FILTER (WHERE outcome = 'cancelled'),
+        coalesce(sum(records_extracted) FILTER (WHERE outcome IS NOT NULL), 0)::bigint
+    FROM hubspot_deals.scans WHERE removal IS DISTINCT FROM 'scan' GROUP BY 1 ORDER BY 1
+"""
+CHANGES = [
+    "outcome = 'completed', records_extracted = 7",
+    "outcome = 'failed'",
+    "outcome = 'cancelled'",
+    "outcome = NULL",
+    "records_extracted = records_extracted + 3",
+    "heartbeat_at = now()",
+    "removal = 'results'",
+    "removal = 'scan'",
+    "removal = NULL",
+]
+
+
+@pytest.fixture
+def database(database_url):
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        yield connection
+
+
+def add(database, number, organizations=3):
+    database.execute(
+        "INSERT INTO hubspot_deals.scans (scan_id, organization_id, config, request_hash)"
+        " VALUES (%s, %s, %s, '')",
+        (f"scan-{number}", f"org-{number % organizations}", Jsonb({"type": ["user"]})),
+    )
+
+
+def rows(database, statement):
+    return database.execute(statement).fetchall()
+
+
+def on_connection(database_url, function, *arguments, **options):
+    async def connected():
+        async with await psycopg.AsyncConnection.connect(
+            database_url, autocommit=True
+        ) as connection:
+            return await function(connection, *arguments, **options)
+
+    return asyncio.run(connected())
+
+
+def test_counts_follow_every_change(database, database_url):
+    chance = random.Random(4)
+    for number in range(30):
+        add(database, number)
+    for _ in range(300):
+        change = chance.choice([*CHANGES, None])
+        scan_id = f"scan-{chance.randrange(30)}"
+        if change is None and chance.random() < 0.1:
+            database.execute("DELETE FROM hubspot_deals.scans WHERE scan_id = %s", (scan_id,))
+        elif change is not None:
+            database.execute(
+                f"UPDATE hubspot_deals.scans SET {change} WHERE scan_id = %s", (scan_id,)
+            )
+    assert rows(database, KEPT) == rows(database, COUNTED)
+    statistics = on_connection(database_url, get_statistics)
+    shown, total = on_connection(database_url, page_of_scans, None, limit=1_000, offset=0)
+    assert (statistics.total, total) == (len(shown), len(shown))
+    assert statistics.records_extracted == sum(scan.records_extracted for scan in shown)
+    for status, count in statistics.by_status.items():
+        assert count == sum(scan.status == status for scan in shown)
+
+
+def test_a_change_that_is_rolled_back_is_not_counted(database):
+    add(database, 1)
+    with database.transaction(force_rollback=True):
+        database.execute("UPDATE hubspot_deals.scans SET outcome = 'failed'")
+        add(database, 2)
+
+    assert rows(database, KEPT) == rows(database, COUNTED) == [("org-1", 1, 0, 0, 0, 0)]
+
+
+def test_scans_that_were_there_before_are_counted_by_the_migration(database):
+    for number in range(9):
+        add(database, number)
+    database.execute("UPDATE hubspot_deals.scans SET outcome = 'failed', records_extracted = 2")
+    kept = rows(database, KEPT)
+    (file,) = [file for file in _migration_files() if file.name == "0004_serving.sql"]
+    with database.transaction():
+        database.execute(
+            "DROP TABLE hubspot_deals.scan_counts;"
+            " DROP FUNCTION hubspot_deals.count_scan CASCADE;"
+            " DROP FUNCTION hubspot_deals.add_to_counts;"
+            " DROP INDEX hubspot_deals.scan_chunks_by_row, hubspot_deals.scans_by_creation"
+        )
+        for kind in ("text", "bigint", "boolean", "jsonb", "numeric", "timestamptz"):
+            database.execute(f"DROP FUNCTION hubspot_deals.to_answer({kind})")
+        database.execute(file.read_bytes())
+
+    assert rows(database, KEPT) == kept == rows(database, COUNTED)
+
+
+def test_purging_many_organizations_waits_for_nobody_who_waits_for_it(database, database_url):
+    for number in range(400):
+        add(database, number, organizations=20)
+    database.execute(
+        "UPDATE hubspot_deals.scans SET outcome = 'completed', ended_at = now() - interval '9 days'"
+        " WHERE seq % 2 = 0"
+    )
+    faults = []
+
+    def end_the_rest():
+        try:
+            with psycopg.connect(database_url, autocommit=True) as connection:
+                for number in range(400):
+                    connection.execute(
+                        "UPDATE hubspot_deals.scans SET outcome = 'failed', ended_at = now()"
+                        " WHERE scan_id = %s AND outcome IS NULL",
+                        (f"scan-{399 - number}",),
+                    )
+        except psycopg.Error as error:
+            faults.append(error)
+
+    workers = [threading.Thread(target=end_the_rest) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for _ in range(5):
+        on_connection(database_url, mark_old_scans, days_old=7, purge=True)
+    for worker in workers:
+        worker.join()
+
+    assert faults == []
+    assert rows(database, KEPT) == rows(database, COUNTED)

@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test faults check format lint types imports openapi bench-sandbox bench-launch lock clean
+.PHONY: help install demo up test faults check format lint types imports openapi bench-sandbox bench-launch bench-serving lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ bench-sandbox: $(STAMP) ## Measure how many pages a second the sandbox serves
 
 bench-launch: $(STAMP) ## Measure what starting a scan costs, beside Dagster's own launcher
 	$(BIN)/python benchmarks/launch.py
+
+bench-serving: $(STAMP) ## Measure how fast the API serves a million deals, beside bare ASGI apps
+	$(BIN)/python benchmarks/serving.py
 
 lock: $(STAMP) ## Write constraints.txt from what is installed
 	$(BIN)/python -m pip freeze --exclude-editable --disable-pip-version-check > constraints.txt

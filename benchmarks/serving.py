@@ -1,0 +1,242 @@
+"""How fast the API serves, beside bare ASGI apps that return the same page.
+
+Run it as `python benchmarks/serving.py`, two minutes. It starts a PostgreSQL, fills it (a million
+deals), starts the API and the bare apps as processes of their own, and ends them all. Figures of
+one table are comparable: each repetition measures everything, so a busy machine slows all of it.
+"""
+
+import base64
+import os
+import random
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import click
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.http_load import Load, fetch, side_by_side, throughput
+from benchmarks.serving_data import BIG_SCAN, add_deals, add_scans, create_database
+from hubspot_deals.local.ports import LOOPBACK, free_ports
+from hubspot_deals.local.processes import Child, Command, stop_together, wait_until_ready
+from hubspot_deals.local.readiness import answers
+from hubspot_deals.local.throwaway import throwaway_postgres
+
+_CHECKOUT: Final = Path(__file__).parents[1]
+_CONNECTIONS: Final = 8
+_SECONDS: Final = 3.0
+_WARM_SECONDS: Final = 0.5
+_ROUNDS: Final = 300
+_START_SECONDS: Final = 30.0
+_FEW: Final = 100
+_MANY: Final = 10_000
+_KEYS: Final = "k1:" + base64.b64encode(bytes(32)).decode()
+_LIST: Final = "/api/v1/scan/list"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table."""
+
+    what: str
+    figure: str
+    ratio: float | None
+    wanted: str
+    is_met: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Repetition:
+    """What was measured once."""
+
+    memory: Load
+    """Pages from the bare app that has one."""
+    floor: Load
+    """Pages from the bare app that reads them from PostgreSQL."""
+    page: Load
+    status: Load
+    listing: Load
+    first: Load
+    last: Load
+    few: Load
+    many: Load
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """Where the processes listen."""
+
+    few: str
+    many: str
+    bare: str
+    bare_sql: str
+
+
+def page_of(offset: int, limit: int = 100) -> str:
+    """The address of one page of the million deals."""
+    return f"/api/v1/results/{BIG_SCAN}/result?tableName=deals&limit={limit}&offset={offset}"
+
+
+def run(deals: int = 1_000_000, repetitions: int = 3) -> list[Row]:
+    """Measure everything so often; the medians."""
+    with servers(deals) as where:
+        measured = [_measure(where, deals) for _ in range(repetitions)]
+    return _rows(measured)
+
+
+@contextmanager
+def servers(deals: int) -> Iterator[Servers]:
+    """Run PostgreSQL, two APIs and the bare apps."""
+    with ExitStack() as stack:
+        server = stack.enter_context(throwaway_postgres())
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="hubspot-deals-bench-")))
+        few, many = (create_database(server, name) for name in ("few", "many"))
+        add_scans(few, _FEW)
+        add_scans(many, _MANY)
+        add_deals(many, deals)
+        with serving(folder, few, many) as where:
+            yield where
+
+
+@contextmanager
+def serving(folder: Path, few: str, many: str) -> Iterator[Servers]:
+    """Run the processes on databases that are filled."""
+    names = ("few", "many", "bare", "bare_sql")
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    urls = {name: f"http://{LOOPBACK}:{port}" for name, port in ports.items()}
+    page = folder / "page.json"
+    children: list[Child] = []
+    try:
+        for name, app, database in (
+            ("few", "api.main:create_app", few),
+            ("many", "api.main:create_app", many),
+            ("bare", "benchmarks.bare_app:create_app", many),
+            ("bare_sql", "benchmarks.bare_app:create_sql_app", many),
+        ):
+            if name == "bare":
+                page.write_bytes(fetch(urls["many"], page_of(0)))
+            child = Child(_uvicorn(name, app, ports[name], database, page), folder / f"{name}.log")
+            children.append(child)
+            ready = answers(urls[name] + ("/api/v1/health" if app.startswith("api") else "/"))
+            wait_until_ready({child: ready}, [child], _START_SECONDS, lambda: None)
+        yield Servers(**urls)
+    finally:
+        stop_together(children)
+
+
+def _uvicorn(name: str, app: str, port: int, database: str, page: Path) -> Command:
+    own = {
+        "HUBSPOT_DEALS_DATABASE_URL": database,
+        "HUBSPOT_DEALS_ENCRYPTION_KEYS": _KEYS,
+        "BENCHMARK_PAGE": str(page),
+        "PYTHONPATH": str(_CHECKOUT),
+    }
+    arguments = ["uvicorn", app, "--factory", "--host", LOOPBACK, "--port", str(port)]
+    return Command(
+        name=name,
+        arguments=[sys.executable, "-m", *arguments, "--no-access-log"],
+        environment=dict(os.environ) | own,  # noqa: TID251 - to start a program with
+        working_folder=_CHECKOUT,
+    )
+
+
+def _measure(where: Servers, deals: int) -> Repetition:
+    offsets = [random.randrange(deals - 100) for _ in range(500)]
+    pages = [page_of(offset) for offset in offsets]
+    statuses = [f"/api/v1/scan/scan-{number}/status" for number in range(1, 1_000)]
+    lone = [
+        (where.many, cycle([page_of(0)])),
+        (where.many, cycle([page_of(deals * 9 // 10)])),
+        (where.few, cycle([_LIST])),
+        (where.many, cycle([_LIST])),
+    ]
+    first, last, few, many = side_by_side(lone, rounds=_ROUNDS)
+    return Repetition(
+        memory=_load(where.bare, ["/"]),
+        floor=_load(where.bare_sql, [f"/?{offset}" for offset in offsets]),
+        page=_load(where.many, pages),
+        status=_load(where.many, statuses),
+        listing=_load(where.many, [_LIST]),
+        first=first,
+        last=last,
+        few=few,
+        many=many,
+    )
+
+
+def _load(url: str, targets: Sequence[str]) -> Load:
+    # Every connection of the pool prepares its statements first.
+    throughput(url, targets, connections=_CONNECTIONS, seconds=_WARM_SECONDS)
+    return throughput(url, targets, connections=_CONNECTIONS, seconds=_SECONDS)
+
+
+def _rows(measured: Sequence[Repetition]) -> list[Row]:
+    def mid(figure: Callable[[Repetition], float]) -> float:
+        return median(figure(one) for one in measured)
+
+    def rate(what: str, load: Callable[[Repetition], Load], least: float | None = None) -> Row:
+        found = mid(lambda one: load(one).per_second)
+        wanted = "" if least is None else f"at least {least:,.0f}/s"
+        return Row(what, f"{found:,.0f}/s", None, wanted, None if least is None else found >= least)
+
+    def ratio(what: str, figure: Callable[[Repetition], float], wanted: str, limit: float) -> Row:
+        found = mid(figure)
+        is_met = found >= limit if wanted == "at least" else found <= limit
+        return Row(what, "", found, f"{wanted} {limit:g}", is_met)
+
+    def slowest(what: str, load: Callable[[Repetition], Load]) -> Row:
+        found = mid(lambda one: load(one).p95)
+        return Row(f"{what}, p95", f"{1_000 * found:.1f} ms", None, "", None)
+
+    return [
+        rate("bare ASGI app, page from memory", lambda one: one.memory),
+        rate("bare ASGI app, page from PostgreSQL", lambda one: one.floor),
+        rate("result page of 100", lambda one: one.page),
+        ratio(
+            "page / bare app, from PostgreSQL",
+            lambda one: one.page.per_second / one.floor.per_second,
+            *("at least", 0.6),
+        ),
+        ratio(
+            "page / bare app, from memory",
+            lambda one: one.page.per_second / one.memory.per_second,
+            *("at least", 0.6),
+        ),
+        slowest("page at offset 0", lambda one: one.first),
+        slowest("page at 90 % of the deals", lambda one: one.last),
+        ratio("p95 at 90 % / at 0", lambda one: one.last.p95 / one.first.p95, "at most", 1.2),
+        rate(f"status, {_MANY:,} scans stored", lambda one: one.status, 200),
+        rate(f"list of 20, {_MANY:,} scans stored", lambda one: one.listing),
+        slowest(f"list, {_FEW} scans", lambda one: one.few),
+        slowest(f"list, {_MANY:,} scans", lambda one: one.many),
+        ratio("p95 of many / of few", lambda one: one.many.p95 / one.few.p95, "at most", 2),
+    ]
+
+
+def print_rows(rows: Sequence[Row]) -> None:
+    """Print one table."""
+    for row in rows:
+        ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
+        verdict = {None: "", True: "met", False: "MISSED"}[row.is_met]
+        click.echo(
+            f"{row.what:40} {row.figure:>12} {ratio:>6}   {row.wanted:16} {verdict}".rstrip()
+        )
+
+
+@click.command()
+@click.option("--deals", default=1_000_000, show_default=True)
+@click.option("--repetitions", default=3, show_default=True)
+def main(deals: int, repetitions: int) -> None:
+    """Measure how fast the API serves."""
+    print_rows(run(deals, repetitions))
+
+
+if __name__ == "__main__":
+    main()

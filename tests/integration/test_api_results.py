@@ -220,6 +220,14 @@ def test_a_page_past_the_end_is_empty(client, completed):
     assert data["pagination"]["hasMore"] is False
 
 
+@pytest.mark.parametrize("offset", [2**15 - 1, 2**31 - 1, 2**63 - 1 - 1_000])
+def test_the_end_of_a_page_may_need_a_wider_number_than_its_offset(client, completed, offset):
+    for limit in (1, 1_000):
+        answer = page(client, tableName="deals", offset=offset, limit=limit)
+
+        assert (answer.status_code, answer.json()["data"]["records"]) == (200, [])
+
+
 @pytest.mark.parametrize("outcome", [None, "failed", "cancelled"])
 def test_results_of_a_scan_that_is_not_completed_are_refused(client, database, outcome):
     add_scan(database, "scan-2", outcome)

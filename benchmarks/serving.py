@@ -22,6 +22,7 @@ import click
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.figures import Figure, print_figures
 from benchmarks.http_load import Load, fetch, side_by_side, throughput
 from benchmarks.serving_data import BIG_SCAN, add_deals, add_scans, create_database
 from hubspot_deals.local.ports import LOOPBACK, free_ports
@@ -39,17 +40,6 @@ _FEW: Final = 100
 _MANY: Final = 10_000
 _KEYS: Final = "k1:" + base64.b64encode(bytes(32)).decode()
 _LIST: Final = "/api/v1/scan/list"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the table."""
-
-    what: str
-    figure: str
-    ratio: float | None
-    wanted: str
-    is_met: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +74,11 @@ def page_of(offset: int, limit: int = 100) -> str:
     return f"/api/v1/results/{BIG_SCAN}/result?tableName=deals&limit={limit}&offset={offset}"
 
 
-def run(deals: int = 1_000_000, repetitions: int = 3) -> list[Row]:
+def run(deals: int = 1_000_000, repetitions: int = 3) -> list[Figure]:
     """Measure everything so often; the medians."""
     with servers(deals) as where:
         measured = [_measure(where, deals) for _ in range(repetitions)]
-    return _rows(measured)
+    return _figures(measured)
 
 
 @contextmanager
@@ -177,23 +167,26 @@ def _load(url: str, targets: Sequence[str]) -> Load:
     return throughput(url, targets, connections=_CONNECTIONS, seconds=_SECONDS)
 
 
-def _rows(measured: Sequence[Repetition]) -> list[Row]:
+def _figures(measured: Sequence[Repetition]) -> list[Figure]:
     def mid(figure: Callable[[Repetition], float]) -> float:
         return median(figure(one) for one in measured)
 
-    def rate(what: str, load: Callable[[Repetition], Load], least: float | None = None) -> Row:
+    def rate(what: str, load: Callable[[Repetition], Load], least: float | None = None) -> Figure:
         found = mid(lambda one: load(one).per_second)
         wanted = "" if least is None else f"at least {least:,.0f}/s"
-        return Row(what, f"{found:,.0f}/s", None, wanted, None if least is None else found >= least)
+        is_met = None if least is None else found >= least
+        return Figure(what, f"{found:,.0f}/s", wanted=wanted, is_met=is_met)
 
-    def ratio(what: str, figure: Callable[[Repetition], float], wanted: str, limit: float) -> Row:
+    def ratio(
+        what: str, figure: Callable[[Repetition], float], wanted: str, limit: float
+    ) -> Figure:
         found = mid(figure)
         is_met = found >= limit if wanted == "at least" else found <= limit
-        return Row(what, "", found, f"{wanted} {limit:g}", is_met)
+        return Figure(what, ratio=found, wanted=f"{wanted} {limit:g}", is_met=is_met)
 
-    def slowest(what: str, load: Callable[[Repetition], Load]) -> Row:
+    def slowest(what: str, load: Callable[[Repetition], Load]) -> Figure:
         found = mid(lambda one: load(one).p95)
-        return Row(f"{what}, p95", f"{1_000 * found:.1f} ms", None, "", None)
+        return Figure(f"{what}, p95", f"{1_000 * found:.1f} ms")
 
     return [
         rate("bare ASGI app, page from memory", lambda one: one.memory),
@@ -220,22 +213,12 @@ def _rows(measured: Sequence[Repetition]) -> list[Row]:
     ]
 
 
-def print_rows(rows: Sequence[Row]) -> None:
-    """Print one table."""
-    for row in rows:
-        ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
-        verdict = {None: "", True: "met", False: "MISSED"}[row.is_met]
-        click.echo(
-            f"{row.what:40} {row.figure:>12} {ratio:>6}   {row.wanted:16} {verdict}".rstrip()
-        )
-
-
 @click.command()
 @click.option("--deals", default=1_000_000, show_default=True)
 @click.option("--repetitions", default=3, show_default=True)
 def main(deals: int, repetitions: int) -> None:
     """Measure how fast the API serves."""
-    print_rows(run(deals, repetitions))
+    print_figures("Serving", run(deals, repetitions))
 
 
 if __name__ == "__main__":

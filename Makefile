@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test faults check format lint types imports openapi bench-sandbox bench-launch bench-serving lock clean
+.PHONY: help install demo up test faults check format lint types imports openapi bench bench-sandbox lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,14 +48,11 @@ imports: $(STAMP) ## Check the import rules
 openapi: $(STAMP) ## Write openapi.json anew
 	$(BIN)/python -m api.openapi
 
+bench: $(STAMP) ## Measure everything beside its floor (half an hour); ARGS="--only reading" for one part
+	$(BIN)/python -m benchmarks $(ARGS)
+
 bench-sandbox: $(STAMP) ## Measure how many pages a second the sandbox serves
 	$(BIN)/python benchmarks/sandbox_pages.py
-
-bench-launch: $(STAMP) ## Measure what starting a scan costs, beside Dagster's own launcher
-	$(BIN)/python benchmarks/launch.py
-
-bench-serving: $(STAMP) ## Measure how fast the API serves a million deals, beside bare ASGI apps
-	$(BIN)/python benchmarks/serving.py
 
 lock: $(STAMP) ## Write constraints.txt from what is installed
 	$(BIN)/python -m pip freeze --exclude-editable --disable-pip-version-check > constraints.txt

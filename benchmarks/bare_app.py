@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from api.database import build_pool
 from api.settings import ApiSettings
 from benchmarks.serving_data import BIG_SCAN, COLUMNS
-from hubspot_deals.warehouse.results import ResultTable, Snapshot, find_page
+from hubspot_deals.warehouse.results import ResultTable, Snapshot, find_page, find_snapshot
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -42,18 +42,20 @@ def create_sql_app() -> App:
     """Build the app whose query string is an offset among the million deals."""
     url = SecretStr(os.environ["HUBSPOT_DEALS_DATABASE_URL"])  # noqa: TID251 - likewise
     pool = build_pool(ApiSettings(database_url=url, encryption_keys=SecretStr("-")))
-    snapshot = Snapshot(BIG_SCAN, 1, [_DEALS])
+    known: list[Snapshot] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await pool.open()
+            async with pool.connection() as connection:
+                known.extend(filter(None, [await find_snapshot(connection, BIG_SCAN)]))
             await _live(receive, send)
             await pool.close()
             await send({"type": "lifespan.shutdown.complete"})
             return
         offset = int(scope["query_string"] or 0)
         async with pool.connection() as connection:
-            page = await find_page(connection, snapshot, _DEALS, limit=100, offset=offset)
+            page = await find_page(connection, known[0], _DEALS, limit=100, offset=offset)
         assert page is not None
         await _answer(send, page.records)
 

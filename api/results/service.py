@@ -130,9 +130,11 @@ def _choose_table(snapshot: Snapshot, request: PageRequest) -> results.ResultTab
 
 
 async def _get_snapshot(connection: AsyncConnection[Any], *, scan_id: str) -> Snapshot:
-    scan = await get_scan(connection, scan_id)
-    if scan.results_removed_at is not None:
-        raise ResultsRemovedError(scan_id, scan.results_removed_at)
-    if scan.status is not ScanStatus.COMPLETED:
-        raise ScanNotCompletedError(scan_id, scan.status)
-    return await results.get_snapshot(connection, scan)
+    while (snapshot := await results.find_snapshot(connection, scan_id)) is None:
+        scan = await get_scan(connection, scan_id)
+        if scan.results_removed_at is not None:
+            raise ResultsRemovedError(scan_id, scan.results_removed_at)
+        if scan.status is not ScanStatus.COMPLETED:
+            raise ScanNotCompletedError(scan_id, scan.status)
+        # It has completed since.
+    return snapshot

@@ -83,11 +83,6 @@ async def mark_old_scans(
 ) -> list[MarkedScan]:
     """Hide the results of scans that ended so many days ago; with `purge` the scans as well."""
     async with connection.transaction():
-        if purge:
-            # Many organizations' counts change: nobody else may hold one and want another.
-            await connection.execute(
-                "LOCK TABLE hubspot_deals.scan_counts IN SHARE ROW EXCLUSIVE MODE"
-            )
         cursor = connection.cursor(row_factory=class_row(MarkedScan))
         await cursor.execute(_MARK_OLD, _of_age(days_old, purge=purge))
         marked = await cursor.fetchall()

@@ -7,11 +7,10 @@ from typing import Any, Final
 
 import orjson
 from psycopg import AsyncConnection, AsyncRawCursor, sql
-from psycopg.rows import class_row
-from psycopg.types.numeric import Int8
+from psycopg.rows import class_row, dict_row
+from psycopg.types.numeric import Int4, Int8
 
 from hubspot_deals.contract import DATASET_NAME, TABLE_NAMES, Outcome
-from hubspot_deals.warehouse.scans import ScanRecord
 from hubspot_deals.warehouse.states import IS_VISIBLE
 
 _RAW_TABLE: Final = "deals"
@@ -25,6 +24,14 @@ _ARGUMENTS: Final = 90
 
 _SERVED: Final = f"""
     s.outcome = '{Outcome.COMPLETED}' AND s.results_removed_at IS NULL AND {IS_VISIBLE}
+"""
+
+_SNAPSHOT: Final = f"""
+    SELECT s.scan_id, s.seq, s.generation, (
+        SELECT coalesce(jsonb_agg(to_jsonb(t) - '{{scan_id,generation}}'::text[]), '[]')
+        FROM hubspot_deals.scan_tables t
+        WHERE t.scan_id = s.scan_id AND t.generation = s.generation
+    ) AS tables FROM hubspot_deals.scans s WHERE s.scan_id = %s AND {_SERVED}
 """
 
 # A row counts if its package is the one of the chunk at its place. `properties || '{}'` unpacks a
@@ -46,7 +53,7 @@ _PAGE: Final = """
                 )
             ) ORDER BY r.row_no OFFSET 0
         ) r
-    ) p WHERE s.scan_id = $1 AND s.generation = $2 AND {served}
+    ) p WHERE s.scan_id = $1 AND s.generation = $2 AND s.seq = $5 AND {served}
 """
 
 
@@ -62,9 +69,13 @@ class ResultTable:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a completed scan serves; its tables never change."""
+    """What a completed scan serves; its tables never change.
+
+    `seq` tells the scan from one that had the same id before it and was removed.
+    """
 
     scan_id: str
+    seq: int
     generation: int
     tables: list[ResultTable]
 
@@ -77,16 +88,18 @@ class Page:
     returned: int
 
 
-async def get_snapshot(connection: AsyncConnection[Any], scan: ScanRecord) -> Snapshot:
-    """Return what a scan serves: its tables in the product's order; none if nothing is served."""
-    cursor = connection.cursor(row_factory=class_row(ResultTable))
-    await cursor.execute(
-        "SELECT table_name, row_count, extracted_count, columns FROM hubspot_deals.scan_tables"
-        " WHERE scan_id = %s AND generation = %s",
-        (scan.scan_id, scan.generation),
-    )
-    tables = sorted(await cursor.fetchall(), key=lambda table: TABLE_NAMES.index(table.table_name))
-    return Snapshot(scan.scan_id, scan.generation, tables)
+async def find_snapshot(connection: AsyncConnection[Any], scan_id: str) -> Snapshot | None:
+    """Return what a scan serves, its tables in the product's order; None if it serves nothing.
+
+    One statement, so that a rerun which completes meanwhile does not leave half of the answer.
+    """
+    cursor = connection.cursor(row_factory=dict_row)
+    await cursor.execute(_SNAPSHOT, (scan_id,))
+    if (found := await cursor.fetchone()) is None:
+        return None
+    tables = [ResultTable(**table) for table in found.pop("tables")]
+    tables.sort(key=lambda table: TABLE_NAMES.index(table.table_name))
+    return Snapshot(tables=tables, **found)
 
 
 async def find_page(
@@ -105,7 +118,13 @@ async def find_page(
     cursor = AsyncRawCursor(connection, row_factory=class_row(Page))
     await cursor.execute(
         _page_query(table.table_name, tuple(table.columns)),
-        (snapshot.scan_id, snapshot.generation, Int8(offset), Int8(limit)),
+        (
+            snapshot.scan_id,
+            Int4(snapshot.generation),
+            Int8(offset),
+            Int8(limit),
+            Int4(snapshot.seq),
+        ),
         binary=True,
     )
     return await cursor.fetchone()
@@ -113,7 +132,7 @@ async def find_page(
 
 @lru_cache(maxsize=128)
 def _page_query(table_name: str, columns: tuple[str, ...]) -> bytes:
-    """Write the statement, whose parameters are scan, generation, offset and limit."""
+    """Write the statement, whose parameters are scan, generation, offset, limit and seq."""
     names = tuple(dict.fromkeys(columns))
     selected: sql.Composable
     if table_name == _RAW_TABLE:

@@ -303,3 +303,27 @@ def test_a_snapshot_that_cannot_be_one_is_a_fault_of_the_request(client, complet
 
     assert answer.status_code == 400
     assert list(answer.json()["validation_errors"]) == ["snapshot"]
+
+
+def test_a_scan_that_takes_a_removed_ones_id_is_not_mistaken_for_it(client, completed, database):
+    before = page(client, tableName="deals").json()["data"]
+    database.execute("DELETE FROM hubspot_deals.scans WHERE scan_id = 'scan-1'")
+    database.execute("DELETE FROM hubspot_deals_extraction.deals")
+    add_scan(database, "scan-1", outcome="completed")
+    add_table(database, "scan-1", "deals", 1, ["id", "dealname"])
+    add_chunk(database, "scan-1", "deals", 1, "load-1", first_row=1, rows=1)
+    add_deal(database, "scan-1", 1, "load-1")
+
+    after = page(client, tableName="deals").json()["data"]
+
+    assert (before["pagination"]["total"], before["columns"]) == (5, DEAL_COLUMNS)
+    assert (after["pagination"]["total"], after["columns"]) == (1, ["id", "dealname"])
+    assert after["records"] == [{"id": "9007199254740994", "dealname": "Deal 1, Ærø & Søn"}]
+    assert after["availableTables"] == ["deals"]
+
+
+def test_a_completed_scan_without_tables_has_none(client, database):
+    add_scan(database, "scan-1", outcome="completed")
+
+    assert client.get("/api/v1/results/scan-1/tables").json()["data"]["tables"] == []
+    assert page(client).json()["error_code"] == "UNKNOWN_TABLE"

@@ -140,7 +140,7 @@ def new_page(database_url, table, columns, *, limit=1_000, offset=0):
     async def read():
         async with await psycopg.AsyncConnection.connect(database_url) as connection:
             shown = ResultTable(table, 1, 1, list(columns))
-            snapshot = Snapshot("scan-1", 1, [shown])
+            snapshot = Snapshot("scan-1", 1, 1, [shown])
             return await find_page(connection, snapshot, shown, limit=limit, offset=offset)
 
     page = asyncio.run(read())

@@ -3,13 +3,14 @@
 import asyncio
 import random
 import threading
+import time
 
 import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
 from hubspot_deals.warehouse.migrate import _migration_files
-from hubspot_deals.warehouse.removal import mark_old_scans
+from hubspot_deals.warehouse.removal import mark_old_scans, mark_scan_for_removal
 from hubspot_deals.warehouse.scans import get_statistics, page_of_scans
 
 KEPT = "SELECT * FROM hubspot_deals.scan_counts WHERE scans > 0 ORDER BY 1"
@@ -46,8 +47,14 @@ def add(database, number, organizations=3):
     )
 
 
-def rows(database, statement):
-    return database.execute(statement).fetchall()
+def rows(database, statement, *values):
+    return database.execute(statement, values).fetchall()
+
+
+def wait_until_blocked(database, pid):
+    blocked = "SELECT FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
+    while not rows(database, blocked, pid):
+        time.sleep(0.01)
 
 
 def on_connection(database_url, function, *arguments, **options):
@@ -100,7 +107,7 @@ def test_scans_that_were_there_before_are_counted_by_the_migration(database):
     with database.transaction():
         database.execute(
             "DROP TABLE hubspot_deals.scan_counts;"
-            " DROP FUNCTION hubspot_deals.count_scan CASCADE;"
+            " DROP FUNCTION hubspot_deals.count_scan, hubspot_deals.count_changed_scans CASCADE;"
             " DROP FUNCTION hubspot_deals.add_to_counts;"
             " DROP INDEX hubspot_deals.scan_chunks_by_row, hubspot_deals.scans_by_creation"
         )
@@ -142,3 +149,75 @@ def test_purging_many_organizations_waits_for_nobody_who_waits_for_it(database, 
 
     assert faults == []
     assert rows(database, KEPT) == rows(database, COUNTED)
+
+
+def test_a_purge_waits_for_a_scan_that_is_being_removed_and_not_the_other_way_round(
+    database, database_url
+):
+    for number in range(6):
+        add(database, number)
+    database.execute(
+        "UPDATE hubspot_deals.scans SET outcome = 'completed', ended_at = now() - interval '9 days'"
+    )
+
+    async def remove_while_purging():
+        connect = psycopg.AsyncConnection.connect
+        async with (
+            await connect(database_url, autocommit=True) as removing,
+            await connect(database_url, autocommit=True) as purging,
+        ):
+            async with removing.transaction():
+                await removing.execute(
+                    "SELECT FROM hubspot_deals.scans WHERE scan_id = 'scan-5' FOR UPDATE"
+                )
+                purge = asyncio.create_task(mark_old_scans(purging, days_old=7, purge=True))
+                await asyncio.to_thread(wait_until_blocked, database, purging.info.backend_pid)
+                await mark_scan_for_removal(removing, "scan-5")
+            return await purge
+
+    assert len(asyncio.run(remove_while_purging())) == 5
+    assert rows(database, KEPT) == rows(database, COUNTED) == []
+
+
+def test_changes_of_many_organizations_at_once_do_not_wait_in_a_circle(database, database_url):
+    for number in range(200):
+        add(database, number, organizations=20)
+    for number in reversed(range(200, 400)):
+        add(database, number, organizations=20)
+    faults = []
+
+    def change(first, last):
+        try:
+            with psycopg.connect(database_url, autocommit=True) as connection:
+                for outcome in ["failed", "completed"] * 15:
+                    connection.execute(
+                        "UPDATE hubspot_deals.scans SET outcome = %s, records_extracted = 3"
+                        " WHERE seq BETWEEN %s AND %s",
+                        (outcome, first, last),
+                    )
+        except psycopg.Error as error:
+            faults.append(error)
+
+    workers = [threading.Thread(target=change, args=ends) for ends in ((1, 200), (201, 400))]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+
+    assert faults == []
+    assert rows(database, KEPT) == rows(database, COUNTED)
+
+
+def test_a_worker_that_reports_progress_waits_for_no_count(database, database_url):
+    add(database, 1)
+    add(database, 2, organizations=1)
+    with (
+        psycopg.connect(database_url) as other,
+        psycopg.connect(database_url, options="-c lock_timeout=200") as worker,
+    ):
+        other.execute("SELECT FROM hubspot_deals.scan_counts FOR UPDATE")
+
+        worker.execute("UPDATE hubspot_deals.scans SET heartbeat_at = now(), records_extracted = 5")
+
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            worker.execute("UPDATE hubspot_deals.scans SET outcome = 'failed'")

@@ -30,15 +30,11 @@ CREATE TABLE hubspot_deals.scan_counts (
     records         bigint NOT NULL
 );
 
-CREATE FUNCTION hubspot_deals.add_to_counts(scan hubspot_deals.scans, amount integer) RETURNS void
-LANGUAGE sql AS $$
-    INSERT INTO hubspot_deals.scan_counts AS c
-    SELECT scan.organization_id, amount,
-        amount * (scan.outcome IS NOT DISTINCT FROM 'completed')::integer,
-        amount * (scan.outcome IS NOT DISTINCT FROM 'failed')::integer,
-        amount * (scan.outcome IS NOT DISTINCT FROM 'cancelled')::integer,
-        CASE WHEN scan.outcome IS NULL THEN 0 ELSE amount * scan.records_extracted END
-    WHERE scan.removal IS DISTINCT FROM 'scan'
+CREATE FUNCTION hubspot_deals.add_to_counts(
+    organization text, scans bigint, completed bigint, failed bigint, cancelled bigint,
+    records bigint
+) RETURNS void LANGUAGE sql AS $$
+    INSERT INTO hubspot_deals.scan_counts AS c VALUES ($1, $2, $3, $4, $5, $6)
     ON CONFLICT (organization_id) DO UPDATE SET
         scans = c.scans + EXCLUDED.scans,
         completed = c.completed + EXCLUDED.completed,
@@ -48,24 +44,50 @@ LANGUAGE sql AS $$
 $$;
 
 CREATE FUNCTION hubspot_deals.count_scan() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    scan hubspot_deals.scans := coalesce(NEW, OLD);
+    amount integer := CASE TG_OP WHEN 'INSERT' THEN 1 ELSE -1 END;
 BEGIN
-    IF TG_OP <> 'INSERT' THEN
-        PERFORM hubspot_deals.add_to_counts(OLD, -1);
-    END IF;
-    IF TG_OP <> 'DELETE' THEN
-        PERFORM hubspot_deals.add_to_counts(NEW, 1);
+    IF scan.removal IS DISTINCT FROM 'scan' THEN
+        PERFORM hubspot_deals.add_to_counts(scan.organization_id, amount,
+            amount * (scan.outcome IS NOT DISTINCT FROM 'completed')::integer,
+            amount * (scan.outcome IS NOT DISTINCT FROM 'failed')::integer,
+            amount * (scan.outcome IS NOT DISTINCT FROM 'cancelled')::integer,
+            CASE WHEN scan.outcome IS NULL THEN 0 ELSE amount * scan.records_extracted END);
     END IF;
     RETURN NULL;
 END
 $$;
 
--- Not while a worker reports progress: every count is one row that its organization's scans share.
+-- Every count is one row that its organization's scans share. Whoever changes scans has them locked
+-- before it takes counts, and takes several in one order, so that nobody waits in a circle; a worker
+-- that reports progress takes none.
+CREATE FUNCTION hubspot_deals.count_changed_scans() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM hubspot_deals.add_to_counts(organization_id, scans, completed, failed, cancelled, records)
+    FROM (
+        SELECT organization_id, sum(amount) AS scans,
+            coalesce(sum(amount) FILTER (WHERE outcome = 'completed'), 0) AS completed,
+            coalesce(sum(amount) FILTER (WHERE outcome = 'failed'), 0) AS failed,
+            coalesce(sum(amount) FILTER (WHERE outcome = 'cancelled'), 0) AS cancelled,
+            coalesce(sum(amount * records_extracted) FILTER (WHERE outcome IS NOT NULL), 0)::bigint
+                AS records
+        FROM (
+            SELECT -1 AS amount, organization_id, outcome, removal, records_extracted FROM before
+            UNION ALL
+            SELECT 1, organization_id, outcome, removal, records_extracted FROM after
+        ) s
+        WHERE removal IS DISTINCT FROM 'scan' GROUP BY organization_id ORDER BY organization_id
+    ) c WHERE (scans, completed, failed, cancelled, records) IS DISTINCT FROM (0, 0, 0, 0, 0);
+    RETURN NULL;
+END
+$$;
+
 CREATE TRIGGER count_scan AFTER INSERT OR DELETE ON hubspot_deals.scans
     FOR EACH ROW EXECUTE FUNCTION hubspot_deals.count_scan();
-CREATE TRIGGER count_changed_scan AFTER UPDATE ON hubspot_deals.scans FOR EACH ROW
-    WHEN (OLD.outcome IS DISTINCT FROM NEW.outcome OR OLD.removal IS DISTINCT FROM NEW.removal
-        OR (NEW.outcome IS NOT NULL AND OLD.records_extracted <> NEW.records_extracted))
-    EXECUTE FUNCTION hubspot_deals.count_scan();
+CREATE TRIGGER count_changed_scans AFTER UPDATE ON hubspot_deals.scans
+    REFERENCING OLD TABLE AS before NEW TABLE AS after
+    FOR EACH STATEMENT EXECUTE FUNCTION hubspot_deals.count_changed_scans();
 
 INSERT INTO hubspot_deals.scan_counts
 SELECT organization_id, count(*),
@@ -75,4 +97,5 @@ SELECT organization_id, count(*),
     coalesce(sum(records_extracted) FILTER (WHERE outcome IS NOT NULL), 0)
 FROM hubspot_deals.scans WHERE removal IS DISTINCT FROM 'scan' GROUP BY organization_id;
 
-CREATE INDEX scans_by_creation ON hubspot_deals.scans (created_at);
+CREATE INDEX scans_by_creation ON hubspot_deals.scans (created_at, organization_id)
+    WHERE removal IS DISTINCT FROM 'scan';

@@ -286,11 +286,9 @@ async def get_statistics(
     """
     own = "" if organization_id is None else "AND s.organization_id = %(organization)s"
     cursor = connection.cursor(row_factory=dict_row)
-    values = {"organization": organization_id}
-    await cursor.execute(_ENDED.format(own=own), values)
+    await cursor.execute(_STATISTICS.format(own=own), {"organization": organization_id})
     ended = await cursor.fetchone() or {}
-    await cursor.execute(_UNFINISHED.format(own=own), values)
-    groups = await cursor.fetchall()
+    groups = ended["unfinished"]
     by_status = {outcome.value: ended[outcome] for outcome in Outcome if ended[outcome]}
     for group in groups:
         facts = {name: group[name] for name in ScanFacts.__dataclass_fields__ if name in group}
@@ -304,21 +302,23 @@ async def get_statistics(
     )
 
 
-_ENDED: Final = f"""
+# One statement, so that a scan which ends meanwhile is counted once.
+_STATISTICS: Final = f"""
     SELECT coalesce(sum(s.completed), 0)::bigint AS completed,
         coalesce(sum(s.failed), 0)::bigint AS failed,
         coalesce(sum(s.cancelled), 0)::bigint AS cancelled,
         coalesce(sum(s.records), 0)::bigint AS records, (
             SELECT count(*) FROM hubspot_deals.scans s
             WHERE s.created_at > now() - interval '7 days' AND {IS_VISIBLE} {{own}}
-        ) AS recent
+        ) AS recent, (
+            SELECT coalesce(jsonb_agg(u), '[]') FROM (
+                SELECT s.requested = 'pause' AS is_paused, {IS_HELD} AS is_held,
+                    s.resuming_since IS NOT NULL AS is_resuming,
+                    s.started_at IS NOT NULL AS has_started, {WILL_RESUME} AS will_resume,
+                    count(*) AS scans, coalesce(sum(s.records_extracted), 0)::bigint AS records
+                FROM hubspot_deals.scans s
+                WHERE s.outcome IS NULL AND {IS_VISIBLE} {{own}} GROUP BY 1, 2, 3, 4, 5
+            ) u
+        ) AS unfinished
     FROM hubspot_deals.scan_counts s WHERE true {{own}}
-"""
-_UNFINISHED: Final = f"""
-    SELECT s.requested = 'pause' AS is_paused, {IS_HELD} AS is_held,
-        s.resuming_since IS NOT NULL AS is_resuming, s.started_at IS NOT NULL AS has_started,
-        {WILL_RESUME} AS will_resume, count(*) AS scans,
-        coalesce(sum(s.records_extracted), 0)::bigint AS records
-    FROM hubspot_deals.scans s
-    WHERE s.outcome IS NULL AND {IS_VISIBLE} {{own}} GROUP BY 1, 2, 3, 4, 5
 """

@@ -12,11 +12,13 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import SecretStr
 
+from api import database
 from api.dagster.testing import InMemoryDagsterGateway
 from api.database import build_pool, read
 from api.main import create_app
 from api.settings import ApiSettings
 from api.testing import serve
+from hubspot_deals.warehouse.results import _page_query
 
 KEYS = "k1:" + base64.b64encode(bytes(32)).decode()
 
@@ -205,3 +207,65 @@ def test_a_connection_that_ends_while_it_is_read_on_costs_no_error(database_url)
 
     assert asyncio.run(read_while_it_ends()) == (7,)
     assert ends == []
+
+
+def test_a_connection_has_the_options_of_its_url_beside_those_of_the_api(database_url):
+    url = make_conninfo(database_url, options="-c search_path=elsewhere", client_encoding="LATIN1")
+    settings = ApiSettings(database_url=SecretStr(url), encryption_keys=SecretStr(KEYS))
+    names = ("search_path", "statement_timeout", "client_encoding")
+
+    async def ask():
+        async with build_pool(settings) as pool, pool.connection() as connection:
+            asked = [await connection.execute(f"SHOW {name}") for name in names]
+            return [(await cursor.fetchone())[0] for cursor in asked], connection.prepared_max
+
+    shown, prepared = asyncio.run(ask())
+
+    assert (shown, prepared) == (["elsewhere", "30s", "UTF8"], 32)
+
+
+def test_a_page_is_found_by_its_index_also_by_a_plan_made_while_the_table_was_small(database_url):
+    settings = ApiSettings(database_url=SecretStr(database_url), encryption_keys=SecretStr(KEYS))
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO hubspot_deals_extraction.deals (scan_id, row_no, id, _dlt_load_id)"
+            " SELECT 'scan-1', n, n::text, 'load' FROM generate_series(1, 3) n; ANALYZE"
+        )
+
+    async def explain():
+        query = b"EXPLAIN (GENERIC_PLAN) " + _page_query("deals", ("id", "dealname"))
+        async with build_pool(settings) as pool, pool.connection() as connection:
+            return [line for (line,) in await (await connection.execute(query)).fetchall()]
+
+    assert not [line for line in asyncio.run(explain()) if "Seq Scan" in line]
+
+
+def test_a_pool_whose_connections_are_all_lent_refuses_and_recovers(database_url, monkeypatch):
+    monkeypatch.setattr(database, "_POOL_SECONDS", 0.3)
+    with (
+        api(database_url, database_pool_size=1) as client,
+        psycopg.connect(database_url) as other,
+    ):
+        other.execute("LOCK TABLE hubspot_deals.scan_counts IN ACCESS EXCLUSIVE MODE")
+        holding = threading.Thread(target=client.get, args=("/api/v1/stats",))
+        holding.start()
+        wait_until_blocked(other)
+
+        refused = client.get("/api/v1/scan/list")
+        other.rollback()
+        holding.join()
+
+        assert (refused.status_code, refused.json()["error_code"]) == (500, "DATABASE_UNAVAILABLE")
+        assert refused.headers["Retry-After"] == "5"
+        assert client.get("/api/v1/scan/list").status_code == 200
+
+
+def wait_until_blocked(connection):
+    blocked = "SELECT FROM pg_locks WHERE NOT granted AND pid = ANY(%s)"
+    pids = (
+        "SELECT array_agg(pid) FROM pg_stat_activity WHERE application_name = 'hubspot_deals_api'"
+    )
+    deadline = time.monotonic() + 10
+    while not connection.execute(blocked, connection.execute(pids).fetchone()).fetchall():
+        assert time.monotonic() < deadline, "nobody waits"
+        time.sleep(0.01)

@@ -86,6 +86,10 @@ def wait_for_line(text, log):
             {"database_url": "postgresql://", "encryption_keys": KEYS, "max_body_bytes": TOKEN},
             "HUBSPOT_DEALS_MAX_BODY_BYTES",
         ),
+        (
+            {"database_url": f"postgresql://host/name?{TOKEN}", "encryption_keys": KEYS},
+            "HUBSPOT_DEALS_DATABASE_URL",
+        ),
     ],
 )
 def test_a_setting_that_is_missing_or_wrong_is_named_and_not_shown(start_api, settings, named):

@@ -254,3 +254,22 @@ def test_a_page_takes_rows_of_all_chunks_it_spans_and_of_no_other_package(
     # The eleventh is of a package that never counted.
     wanted = [[("id", one["id"])] for one in deals[:10][offset : offset + limit]]
     assert (records, returned) == (wanted, len(wanted))
+
+
+@pytest.mark.parametrize(("width", "prepared"), [(30, 1), (300, 1), (301, 0), (2_000, 0)])
+def test_the_plans_of_very_wide_pages_are_not_kept(database, database_url, width, prepared):
+    store(database, "deals", deals_to_arrow([deal(1)], frozenset(CORE_PROPERTIES), Counter()))
+    shown = ResultTable("deals", 1, 1, [f"property_{number}" for number in range(width)])
+
+    async def read_often():
+        async with await psycopg.AsyncConnection.connect(database_url) as connection:
+            for _ in range(8):
+                await find_page(
+                    connection, Snapshot("scan-1", 1, 1, [shown]), shown, limit=1, offset=0
+                )
+            kept = await connection.execute(
+                "SELECT FROM pg_prepared_statements WHERE statement LIKE '%property_1%'"
+            )
+            return kept.rowcount
+
+    assert asyncio.run(read_often()) == prepared

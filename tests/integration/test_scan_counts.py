@@ -221,3 +221,25 @@ def test_a_worker_that_reports_progress_waits_for_no_count(database, database_ur
 
         with pytest.raises(psycopg.errors.LockNotAvailable):
             worker.execute("UPDATE hubspot_deals.scans SET outcome = 'failed'")
+
+
+def test_a_scan_that_ends_while_scans_are_counted_is_counted_once(database, database_url):
+    add(database, 1)
+    ended = threading.Event()
+
+    def end_and_begin_again():
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            while not ended.is_set():
+                for outcome in ("failed", None):
+                    connection.execute("UPDATE hubspot_deals.scans SET outcome = %s", (outcome,))
+
+    async def count_often(connection):
+        return {(await get_statistics(connection)).total for _ in range(500)}
+
+    worker = threading.Thread(target=end_and_begin_again)
+    worker.start()
+    totals = on_connection(database_url, count_often)
+    ended.set()
+    worker.join()
+
+    assert totals == {1}

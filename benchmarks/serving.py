@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 import click
+import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -51,8 +52,11 @@ class Repetition:
     floor: Load
     """Pages from the bare app that reads them from PostgreSQL."""
     page: Load
+    costs: dict[str, float]
+    """CPU milliseconds of one page, by who spends them."""
     status: Load
     listing: Load
+    statistics: Load
     first: Load
     last: Load
     few: Load
@@ -61,12 +65,13 @@ class Repetition:
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """Where the processes listen."""
+    """Where the processes listen, and the number of each."""
 
     few: str
     many: str
     bare: str
     bare_sql: str
+    pids: dict[str, int]
 
 
 def page_of(offset: int, limit: int = 100) -> str:
@@ -92,6 +97,8 @@ def servers(deals: int) -> Iterator[Servers]:
         add_scans(many, _MANY)
         add_deals(many, deals)
         with serving(folder, few, many) as where:
+            postmaster = (server.cluster / "postmaster.pid").read_text()
+            where.pids["postgres"] = int(postmaster.split()[0])
             yield where
 
 
@@ -116,7 +123,8 @@ def serving(folder: Path, few: str, many: str) -> Iterator[Servers]:
             children.append(child)
             ready = answers(urls[name] + ("/api/v1/health" if app.startswith("api") else "/"))
             wait_until_ready({child: ready}, [child], _START_SECONDS, lambda: None)
-        yield Servers(**urls)
+        pids = {child.command.name: child.process.pid for child in children}
+        yield Servers(**urls, pids=pids)
     finally:
         stop_together(children)
 
@@ -148,17 +156,45 @@ def _measure(where: Servers, deals: int) -> Repetition:
         (where.many, cycle([_LIST])),
     ]
     first, last, few, many = side_by_side(lone, rounds=_ROUNDS)
+    before = _cpu(where)
+    memory = _load(where.bare, ["/"])
+    between = _cpu(where)
+    floor = _load(where.bare_sql, [f"/?{offset}" for offset in offsets])
+    after = _cpu(where)
+    page = _load(where.many, pages)
+    end = _cpu(where)
     return Repetition(
-        memory=_load(where.bare, ["/"]),
-        floor=_load(where.bare_sql, [f"/?{offset}" for offset in offsets]),
-        page=_load(where.many, pages),
+        memory=memory,
+        floor=floor,
+        page=page,
+        costs={
+            "bare app, from memory": _cost(before, between, "bare", memory),
+            "bare app, from PostgreSQL": _cost(between, after, "bare_sql", floor),
+            "API": _cost(after, end, "many", page),
+            "PostgreSQL": _cost(after, end, "postgres", page),
+        },
         status=_load(where.many, statuses),
         listing=_load(where.many, [_LIST]),
+        statistics=_load(where.many, ["/api/v1/stats"]),
         first=first,
         last=last,
         few=few,
         many=many,
     )
+
+
+def _cpu(where: Servers) -> dict[str, float]:
+    """CPU seconds that each process and its children have spent so far."""
+    spent = {}
+    for name, pid in where.pids.items():
+        process = psutil.Process(pid)
+        times = [one.cpu_times() for one in (process, *process.children())]
+        spent[name] = sum(one.user + one.system for one in times)
+    return spent
+
+
+def _cost(before: dict[str, float], after: dict[str, float], name: str, load: Load) -> float:
+    return 1_000 * (after[name] - before[name]) / (load.per_second * (_SECONDS + _WARM_SECONDS))
 
 
 def _load(url: str, targets: Sequence[str]) -> Load:
@@ -202,11 +238,18 @@ def _figures(measured: Sequence[Repetition]) -> list[Figure]:
             lambda one: one.page.per_second / one.memory.per_second,
             *("at least", 0.6),
         ),
+        *(
+            Figure(
+                f"CPU of one page: {name}", f"{mid(lambda one, name=name: one.costs[name]):.2f} ms"
+            )
+            for name in measured[0].costs
+        ),
         slowest("page at offset 0", lambda one: one.first),
         slowest("page at 90 % of the deals", lambda one: one.last),
         ratio("p95 at 90 % / at 0", lambda one: one.last.p95 / one.first.p95, "at most", 1.2),
         rate(f"status, {_MANY:,} scans stored", lambda one: one.status, 200),
         rate(f"list of 20, {_MANY:,} scans stored", lambda one: one.listing),
+        rate(f"statistics, {_MANY:,} scans stored", lambda one: one.statistics),
         slowest(f"list, {_FEW} scans", lambda one: one.few),
         slowest(f"list, {_MANY:,} scans", lambda one: one.many),
         ratio("p95 of many / of few", lambda one: one.many.p95 / one.few.p95, "at most", 2),

@@ -97,5 +97,5 @@ SELECT organization_id, count(*),
     coalesce(sum(records_extracted) FILTER (WHERE outcome IS NOT NULL), 0)
 FROM hubspot_deals.scans WHERE removal IS DISTINCT FROM 'scan' GROUP BY organization_id;
 
-CREATE INDEX scans_by_creation ON hubspot_deals.scans (created_at, organization_id)
-    WHERE removal IS DISTINCT FROM 'scan';
+CREATE INDEX scans_by_creation
+    ON hubspot_deals.scans (created_at, organization_id, removal);

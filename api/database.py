@@ -18,7 +18,7 @@ _CONNECT_SECONDS: Final = 5
 _POOL_SECONDS: Final = 5
 _RECONNECT_SECONDS: Final = 5
 _SESSION: Final = (
-    "-c statement_timeout=30000"
+    "-c statement_timeout=30000 -c idle_in_transaction_session_timeout=30000"
     # Every statement finds its rows by a key: planning it anew for each value costs more than the
     # statement (a page: 0.3 of 1.2 ms).
     " -c plan_cache_mode=force_generic_plan"

@@ -177,7 +177,7 @@ class Lease:
                 if cursor.fetchone() is None:
                     raise LeaseLostError(self.config.scan_id, self.epoch)
                 yield cursor
-        except psycopg.OperationalError as error:
+        except (psycopg.OperationalError, psycopg.errors.IdleInTransactionSessionTimeout) as error:
             raise DatabaseLostError(self.config.scan_id, str(error)) from error
 
 
@@ -214,6 +214,8 @@ def hold_lease(
             heartbeat=heartbeat,
         )
         for session in (holder, connection):
+            # Frozen in the middle of a transaction, a worker would hold up whoever wants its locks.
+            session.execute(f"SET idle_in_transaction_session_timeout = '{LEASE_SECONDS}s'")
             session.execute(
                 "SELECT set_config('application_name', %s, false)", (lease.session_name,)
             )

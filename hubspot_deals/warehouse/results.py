@@ -31,7 +31,9 @@ _SERVED: Final = f"""
 
 _SNAPSHOT: Final = f"""
     SELECT s.scan_id, s.seq, s.generation, (
-        SELECT coalesce(jsonb_agg(to_jsonb(t) - '{{scan_id,generation}}'::text[]), '[]')
+        SELECT coalesce(jsonb_agg(jsonb_build_object('table_name', t.table_name,
+            'row_count', t.row_count, 'extracted_count', t.extracted_count,
+            'columns', t.columns)), '[]')
         FROM hubspot_deals.scan_tables t
         WHERE t.scan_id = s.scan_id AND t.generation = s.generation
     ) AS tables FROM hubspot_deals.scans s WHERE s.scan_id = %s AND {_SERVED}

@@ -217,11 +217,13 @@ def test_a_connection_has_the_options_of_its_url_beside_those_of_the_api(databas
     async def ask():
         async with build_pool(settings) as pool, pool.connection() as connection:
             asked = [await connection.execute(f"SHOW {name}") for name in names]
-            return [(await cursor.fetchone())[0] for cursor in asked], connection.prepared_max
+            shown = [(await cursor.fetchone())[0] for cursor in asked]
+            return shown, connection.prepared_max, connection.info.get_parameters()
 
-    shown, prepared = asyncio.run(ask())
+    shown, prepared, parameters = asyncio.run(ask())
 
     assert (shown, prepared) == (["elsewhere", "30s", "UTF8"], 32)
+    assert parameters["tcp_user_timeout"] == "30000"
 
 
 def test_a_page_is_found_by_its_index_also_by_a_plan_made_while_the_table_was_small(database_url):

@@ -23,7 +23,7 @@ from hubspot_deals.errors import (
 from hubspot_deals.source import table_resource
 from hubspot_deals.source.arrow import rows_to_arrow
 from hubspot_deals.tables import DEALS, TABLES
-from hubspot_deals.warehouse import chunks, outcomes
+from hubspot_deals.warehouse import chunks, leases, outcomes
 from hubspot_deals.warehouse.credentials import KeyRing
 from hubspot_deals.warehouse.leases import hold_lease
 from hubspot_deals.warehouse.pipeline import ScanPipeline
@@ -322,3 +322,21 @@ def test_settings_of_the_role_end_no_worker(take, settings):
         lease.connection.execute("SELECT pg_sleep(0.1)")
         shown = lease.connection.execute("SHOW idle_session_timeout").fetchone()
     assert shown == ("0",)
+
+
+def test_a_worker_that_freezes_in_a_transaction_gives_its_locks_back(
+    take, accept, look_up, monkeypatch
+):
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 1)
+
+    def freeze(lease):
+        with lease.fenced() as cursor:
+            cursor.execute("UPDATE hubspot_deals.scans SET outcome = 'failed'")
+            # It needs the count of the organization that both scans are of.
+            accept("scan-2")
+            cursor.execute("SELECT 1")
+
+    with take() as lease, pytest.raises(DatabaseLostError):
+        freeze(lease)
+
+    assert look_up("scan-2").status is ScanStatus.PENDING

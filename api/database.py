@@ -23,8 +23,9 @@ _SESSION: Final = (
     # statement (a page: 0.3 of 1.2 ms).
     " -c plan_cache_mode=force_generic_plan"
     # Such a plan is kept until the table is analyzed. One that was made while the table was small
-    # would read all of it when it no longer is.
-    " -c enable_seqscan=off"
+    # would read all of it when it no longer is. Before PostgreSQL 18 such a ban, where it cannot be
+    # kept, counts as an enormous cost, for which a statement is worth compiling.
+    " -c enable_seqscan=off -c jit=off"
 )
 _MOST_PREPARED: Final = 32
 """Statements that a connection keeps: PostgreSQL holds the plan of each, up to a megabyte."""

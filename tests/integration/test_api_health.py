@@ -210,9 +210,11 @@ def test_a_connection_that_ends_while_it_is_read_on_costs_no_error(database_url)
 
 
 def test_a_connection_has_the_options_of_its_url_beside_those_of_the_api(database_url):
-    url = make_conninfo(database_url, options="-c search_path=elsewhere", client_encoding="LATIN1")
+    url = make_conninfo(
+        database_url, options="-c search_path=elsewhere -c jit=on", client_encoding="LATIN1"
+    )
     settings = ApiSettings(database_url=SecretStr(url), encryption_keys=SecretStr(KEYS))
-    names = ("search_path", "statement_timeout", "client_encoding")
+    names = ("search_path", "statement_timeout", "jit", "client_encoding")
 
     async def ask():
         async with build_pool(settings) as pool, pool.connection() as connection:
@@ -222,7 +224,7 @@ def test_a_connection_has_the_options_of_its_url_beside_those_of_the_api(databas
 
     shown, prepared, parameters = asyncio.run(ask())
 
-    assert (shown, prepared) == (["elsewhere", "30s", "UTF8"], 32)
+    assert (shown, prepared) == (["elsewhere", "30s", "off", "UTF8"], 32)
     assert parameters["tcp_user_timeout"] == "30000"
 
 

@@ -22,10 +22,13 @@ BURST_REQUESTS: Final = 190
 SEARCHES_PER_SECOND: Final = 5
 
 _LIMIT: Final = re.compile(r"[0-9]{1,9}")
-_SHARE: Final = 0.97
-"""Of the budget, so that clock differences to HubSpot never cost a refusal."""
-_BUCKET: Final = 5
-"""Requests that may go at once. Bucket and rate together stay inside the rolling window."""
+_BUCKET: Final = 2
+"""Requests that may go at once."""
+_BUNCHING: Final = {"ten-second": 0.25, "search": 0.03}
+"""Seconds by which a request may catch up with an earlier one on its way to HubSpot. What arrives
+in a window was sent in the window and this; the pace is such that both together hold the limit."""
+_MISSED_SLOTS: Final = 3
+"""A busy process misses a slot by more than that; it takes another, unless it is always so busy."""
 _FULL_PAUSE: Final = 1.0
 """Seconds to let a full burst window drain: a tenth of it."""
 
@@ -113,15 +116,22 @@ class Governor:
         """Wait until one more request may be sent."""
         began = time.monotonic()
         gate = self._gates[budget]
+        for _ in range(_MISSED_SLOTS):
+            if await self._wait_for_slot(budget, gate) <= _BUNCHING[budget]:
+                break
+        gate.factor = min(1.0, gate.factor + _RECOVERY)
+        self.throttled_seconds += time.monotonic() - began
+
+    async def _wait_for_slot(self, budget: Budget, gate: _Gate) -> float:
+        """Wait for the next slot; return the seconds by which it was missed all the same."""
         if gate.must_postpone:
             gate.must_postpone = False
             await self._pace.postpone(gate.key, self.closed_for(budget))
-        interval, slack = self._spacing(budget)
-        wait = await self._pace.reserve(gate.key, interval, slack)
+        wait = await self._pace.reserve(gate.key, *self._spacing(budget))
+        slot = time.monotonic() + wait
         if (wait := max(wait, self.closed_for(budget))) > 0:
             await asyncio.sleep(wait)
-        gate.factor = min(1.0, gate.factor + _RECOVERY)
-        self.throttled_seconds += time.monotonic() - began
+        return time.monotonic() - slot
 
     def closed_for(self, budget: Budget) -> float:
         """Seconds for which nothing more is sent on a budget."""
@@ -157,8 +167,8 @@ class Governor:
         hold more than the limit. A search's second holds no more than its limit however they come.
         """
         gate = self._gates[budget]
-        limit = max(gate.limit * _SHARE * self._share, _BUCKET + 1)
+        limit, bunching = gate.limit * self._share, _BUNCHING[budget]
         if budget is Budget.SEARCH:
-            return 1 / (gate.limit * _SHARE * self._share * gate.factor), 0.0
-        interval = BURST_SECONDS / (limit - _BUCKET) / gate.factor
+            return (1 + bunching) / limit / gate.factor, 0.0
+        interval = (BURST_SECONDS + bunching) / max(limit - _BUCKET, 1) / gate.factor
         return interval, (_BUCKET - 1) * interval

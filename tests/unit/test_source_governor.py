@@ -4,6 +4,7 @@ import asyncio
 import selectors
 import time
 from bisect import bisect_right
+from itertools import pairwise
 
 import pytest
 
@@ -200,3 +201,25 @@ def test_refusals_caused_by_others_slow_the_pace_and_it_recovers():
     usual, slowed, again = run_in_virtual_time(scenario())
     assert slowed > 1.1 * usual
     assert again == pytest.approx(usual, rel=0.1)
+
+
+def test_a_process_that_misses_its_slot_takes_another_one():
+    """Else what was held up would go at once with what comes after it."""
+
+    async def scenario():
+        loop = asyncio.get_running_loop()
+        governor = Governor(searches_per_second=10)
+        moments = []
+
+        async def ask():
+            await governor.admit(Budget.SEARCH)
+            moments.append(loop.time())
+
+        loop.call_later(0.15, time.sleep, 0.4)  # four slots pass
+        await asyncio.gather(*(ask() for _ in range(6)))
+        return sorted(moments)
+
+    moments = asyncio.run(scenario())
+    gaps = [late - early for early, late in pairwise(moments)]
+    assert max(gaps) > 0.3
+    assert min(gaps) > 0.05

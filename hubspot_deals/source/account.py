@@ -5,7 +5,6 @@ caller loads earlier ones, and an interrupt in the caller's thread ends both. An
 end them too: `HubSpotAccount.abort`.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -21,21 +20,21 @@ from pydantic import SecretStr
 from hubspot_deals.contract import DateRange
 from hubspot_deals.errors import HubSpotRequestError, HubSpotScopeError
 from hubspot_deals.source.client import ConnectionOptions, HubSpotClient, RequestCounts
-from hubspot_deals.source.deals import LIST_PAGE, DealPage, DealReader, largest_page
+from hubspot_deals.source.deals import DealPage, DealReader
 from hubspot_deals.source.endpoints import Endpoints
 from hubspot_deals.source.governor import Pace
+from hubspot_deals.source.outlet import PageOutlet
 from hubspot_deals.source.owners import fetch_owners
 from hubspot_deals.source.pipelines import fetch_pipelines
 from hubspot_deals.source.plan import Checkpoint, DealRange
 from hubspot_deals.source.properties import fetch_definitions
+from hubspot_deals.source.reading import read_plan
 from hubspot_deals.source.retries import zone_of
 
 _T = TypeVar("_T")
-_READ_AHEAD_PAGES: Final = 45
-"""Pages of the list, or as many deals of a search, held in memory while the loader is busy. With a
-chunk of 5,000 deals that is being loaded, and a page in the hands of the reader and one in those of
-the loader, at most 10,000 deals are read again after a kill."""
-_Queue = asyncio.Queue[DealPage | Exception | None]
+_READ_AHEAD_DEALS: Final = 4_500
+"""Deals asked for or held in memory while the loader is busy. With a chunk of 5,000 deals that is
+being loaded, and a page in its hands, at most 10,000 deals are read again after a kill."""
 
 
 @dataclass(slots=True)
@@ -146,22 +145,22 @@ class HubSpotAccount(AbstractContextManager["HubSpotAccount"]):
         start: Checkpoint | None = None,
         earlier: Iterable[tuple[str, str | None]] = (),
     ) -> Iterator[DealStream]:
-        """Read the deals of a plan, ahead of the consumer by a bounded number of pages.
+        """Read the deals of a plan, ahead of the consumer by a bounded number of deals.
 
         `earlier` are id and owner of the deals that an earlier run has read before `start`.
         """
         reader = DealReader(self._client, self._endpoints, properties)
         for deal_id, owner_id in earlier:
             reader.remember(int(deal_id), owner_id)
-        queue = _Queue(_READ_AHEAD_PAGES * LIST_PAGE // largest_page(plan))
-        reading = self._begin(_read_into, queue, reader, plan, start or Checkpoint())
+        outlet = PageOutlet(reader, _READ_AHEAD_DEALS)
+        reading = self._begin(_read_into, outlet, reader, plan, start or Checkpoint())
         try:
-            yield DealStream(self._take_from(queue), reader)
+            yield DealStream(self._take_from(outlet), reader)
         finally:
             self._end(reading)
 
-    def _take_from(self, queue: _Queue) -> Iterator[DealPage]:
-        while (item := self._call(queue.get)) is not None:
+    def _take_from(self, outlet: PageOutlet) -> Iterator[DealPage]:
+        while (item := self._call(outlet.get)) is not None:
             if isinstance(item, Exception):
                 raise item
             yield item
@@ -229,12 +228,11 @@ class HubSpotAccount(AbstractContextManager["HubSpotAccount"]):
 
 
 async def _read_into(
-    queue: _Queue, reader: DealReader, plan: Sequence[DealRange], start: Checkpoint
+    outlet: PageOutlet, reader: DealReader, plan: Sequence[DealRange], start: Checkpoint
 ) -> None:
     try:
-        async for page in reader.pages(plan, start):
-            await queue.put(page)
+        await read_plan(reader, outlet, plan, start)
     except Exception as error:  # noqa: BLE001 - handed to the consumer, which raises it
-        await queue.put(error)
+        outlet.end(error)
     else:
-        await queue.put(None)
+        outlet.end()

@@ -10,8 +10,16 @@ from hubspot_deals.contract import DateRange
 from hubspot_deals.errors import HubSpotProtocolError
 from hubspot_deals.source.client import HubSpotClient
 from hubspot_deals.source.endpoints import Endpoints
-from hubspot_deals.source.pages import Page, deals_of, id_number, missing_ids, walk_list
+from hubspot_deals.source.pages import (
+    Page,
+    deals_of,
+    id_number,
+    missing_ids,
+    next_cursor,
+    walk_list,
+)
 from hubspot_deals.source.plan import (
+    NUMERIC_ID,
     Checkpoint,
     DealRange,
     ListRange,
@@ -25,14 +33,25 @@ LIST_PAGE: Final = 100
 _LONGEST_QUERY: Final = 3_500
 """Characters of property names in an address. HubSpot's edge refuses request lines over 16 KB,
 other servers already half or a quarter of that."""
-_LIST_INSTEAD: Final = "list:"
+LIST_INSTEAD: Final = "list:"
 """Begins a cursor of the list that took the place of a search."""
 
 
-def largest_page(plan: Sequence[DealRange]) -> int:
-    """Return the most deals that one page of a plan can have."""
-    is_searched = any(isinstance(deal_range, SearchRange) for deal_range in plan)
-    return SEARCH_PAGE if is_searched else LIST_PAGE
+def largest_page(deal_range: DealRange) -> int:
+    """Return the most deals that one page of a range can have."""
+    return SEARCH_PAGE if isinstance(deal_range, SearchRange) else LIST_PAGE
+
+
+@dataclass(frozen=True, slots=True)
+class ListedPage:
+    """A page of the list: its deals, the ids as they were listed, and the cursor behind it.
+
+    The deals are others than listed where some were merged while their properties were read.
+    """
+
+    deals: list[dict[str, Any]]
+    ids: list[int]
+    following: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +80,52 @@ class DealReader:
         plan: Sequence[DealRange],
         start: Checkpoint = Checkpoint(),  # noqa: B008 - frozen
     ) -> AsyncIterator[DealPage]:
-        """Yield every page of the plan from a checkpoint on."""
+        """Yield every page of the plan from a checkpoint on, one after the other."""
         for number, deal_range in enumerate(plan):
             if number < start.range_no:
                 continue
             cursor = start.cursor if number == start.range_no else None
-            async for deals, after in self._read(deal_range, cursor):
+            async for deals, after in self.walk(deal_range, cursor):
                 following = (
                     Checkpoint(number, after) if after is not None else Checkpoint(number + 1)
                 )
-                wanted = [deal for deal in deals if _belongs(deal, deal_range)]
-                yield DealPage(self._unseen(wanted), following)
+                yield DealPage(self.sift(deals, deal_range), following)
+
+    def walk(self, deal_range: DealRange, cursor: str | None) -> AsyncIterator[Page]:
+        """Yield the pages of a range from a cursor on, in the server's own order."""
+        match deal_range:
+            case ListRange():
+                return self._walk_list(cursor, archived=deal_range.archived)
+            case SearchRange():
+                return self._walk_search(deal_range.filter, cursor)
+
+    async def list_pages(
+        self, after: str | None, *, archived: bool = False
+    ) -> AsyncIterator[ListedPage]:
+        """Read a list of deals; properties that no address can hold are read by POST."""
+        wide = len(",".join(self.properties)) > _LONGEST_QUERY
+        params = {"limit": str(LIST_PAGE), "archived": "true" if archived else "false"}
+        if not wide:
+            params["properties"] = ",".join(self.properties)
+        async for page, following in walk_list(self.client, self.endpoints.deals, params, after):
+            deals = deals_of(page)
+            ids = [id_number(deal) for deal in deals]
+            if wide:
+                deals = await self._with_properties(deals, archived=archived)
+            yield ListedPage(deals, ids, following)
+
+    async def list_ids(self, after: str | None) -> tuple[list[int], str | None]:
+        """Read one page of the live deals' list without properties."""
+        params = {"limit": str(LIST_PAGE), "archived": "false", "properties": NUMERIC_ID}
+        if after is not None:
+            params["after"] = after
+        page = await self.client.get(self.endpoints.deals, params)
+        return [id_number(deal) for deal in deals_of(page)], next_cursor(page)
+
+    @property
+    def search(self) -> DealSearch:
+        """The search for the same deals."""
+        return DealSearch(self.client, self.endpoints, self.properties)
 
     def remember(self, deal_id: int, owner_id: str | None) -> None:
         """Take a deal as read: it is left out from now on, and its owner will be a user."""
@@ -81,56 +135,43 @@ class DealReader:
 
     async def count(self, span: DateRange | None) -> int | None:
         """Return how many live deals a date range has by HubSpot's count; None where it is mute."""
-        return await self._searcher().count(span)
+        return await self.search.count(span)
 
-    def _unseen(self, deals: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Leave out what an earlier page had: deals move between lists while they are read."""
+    def sift(self, deals: Sequence[dict[str, Any]], deal_range: DealRange) -> list[dict[str, Any]]:
+        """Return the deals that belong to a range and that no earlier page had.
+
+        Deals move between pages and lists while they are read.
+        """
         fresh = []
         for deal in deals:
+            if not _belongs(deal, deal_range):
+                continue
             number = id_number(deal)
             if number not in self.seen:
                 self.remember(number, deal["properties"].get(OWNER_PROPERTY))
                 fresh.append(deal)
         return fresh
 
-    def _read(self, deal_range: DealRange, cursor: str | None) -> AsyncIterator[Page]:
-        match deal_range:
-            case ListRange():
-                return self._walk_list(cursor, archived=deal_range.archived)
-            case SearchRange():
-                return self._walk_search(deal_range.filter, cursor)
-
     async def _walk_search(self, span: DateRange, cursor: str | None) -> AsyncIterator[Page]:
         """Search, or walk the whole list where the search may not show every deal.
 
         What the list has outside the range is left out like everything stale.
         """
-        if cursor is None or not cursor.startswith(_LIST_INSTEAD):
+        if cursor is None or not cursor.startswith(LIST_INSTEAD):
             try:
-                async for page in self._searcher().walk(span, cursor):
+                async for page in self.search.walk(span, cursor):
                     yield page
             except UnsoundSearchError:
-                cursor = _LIST_INSTEAD
+                cursor = LIST_INSTEAD
             else:
                 return
-        start = cursor.removeprefix(_LIST_INSTEAD) or None
+        start = cursor.removeprefix(LIST_INSTEAD) or None
         async for deals, after in self._walk_list(start, archived=False):
-            yield deals, None if after is None else f"{_LIST_INSTEAD}{after}"
-
-    def _searcher(self) -> DealSearch:
-        return DealSearch(self.client, self.endpoints, self.properties)
+            yield deals, None if after is None else f"{LIST_INSTEAD}{after}"
 
     async def _walk_list(self, after: str | None, *, archived: bool) -> AsyncIterator[Page]:
-        """Read a list of deals; properties that no address can hold are read by POST."""
-        wide = len(",".join(self.properties)) > _LONGEST_QUERY
-        params = {"limit": str(LIST_PAGE), "archived": "true" if archived else "false"}
-        if not wide:
-            params["properties"] = ",".join(self.properties)
-        async for page, following in walk_list(self.client, self.endpoints.deals, params, after):
-            deals = deals_of(page)
-            if wide:
-                deals = await self._with_properties(deals, archived=archived)
-            yield deals, following
+        async for page in self.list_pages(after, archived=archived):
+            yield page.deals, page.following
 
     async def _with_properties(
         self, deals: Sequence[dict[str, Any]], *, archived: bool

@@ -1,4 +1,4 @@
-"""How the deals of a scan are cut into ranges that are read one after the other.
+"""Which ranges of deals a scan reads, one after the other; `reading` cuts each into shards.
 
 A full scan walks the list, which sees every live deal at once. A filtered one searches, because
 the list has no filter; the search index lags a few seconds behind writes, so a range that reaches
@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from hubspot_deals.contract import DateRange, ScanFilters
 from hubspot_deals.source.arrow import parse_timestamp
+from hubspot_deals.source.shards import Frontier
 
 NUMERIC_ID: Final = "hs_object_id"
 
@@ -37,13 +38,19 @@ DealRange = ListRange | SearchRange
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Where reading goes on: the range, and the cursor inside it (None: from its start)."""
+    """Where reading goes on: the range, and inside it a cursor or the shards that are left.
+
+    With neither it is the start of the range.
+    """
 
     range_no: int = 0
     cursor: str | None = None
+    frontier: Frontier | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return what a committed chunk records."""
+        if self.frontier is not None:
+            return {"range": self.range_no, **self.frontier.to_json()}
         return {"range": self.range_no, "cursor": self.cursor}
 
     @classmethod
@@ -51,7 +58,9 @@ class Checkpoint:
         """Read back what `to_json` wrote; no record means the beginning."""
         if stored is None:
             return cls()
-        return cls(range_no=stored["range"], cursor=stored["cursor"])
+        if "shards" in stored:
+            return cls(stored["range"], frontier=Frontier.from_json(stored))
+        return cls(stored["range"], stored["cursor"])
 
 
 def build_plan(filters: ScanFilters) -> list[DealRange]:
@@ -64,6 +73,16 @@ def build_plan(filters: ScanFilters) -> list[DealRange]:
 def above_id(last_id: int) -> dict[str, str]:
     """Return the search filter for deals with a greater id."""
     return {"propertyName": NUMERIC_ID, "operator": "GT", "value": str(last_id)}
+
+
+def up_to_id(last_id: int) -> dict[str, str]:
+    """Return the search filter for deals with this id or a lower one."""
+    return {"propertyName": NUMERIC_ID, "operator": "LTE", "value": str(last_id)}
+
+
+def changed_since(millisecond: int) -> dict[str, str]:
+    """Return the search filter for deals that were changed, created or restored since a moment."""
+    return {"propertyName": "hs_lastmodifieddate", "operator": "GTE", "value": str(millisecond)}
 
 
 def date_filters(span: DateRange | None) -> list[dict[str, str]]:

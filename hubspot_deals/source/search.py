@@ -9,6 +9,7 @@ check is given up for the list, which has every live deal.
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any, Final
 
 from hubspot_deals.contract import DateRange
@@ -54,6 +55,16 @@ class _Place:
 
 
 @dataclass(frozen=True, slots=True)
+class SearchWindow:
+    """One page of a search: its deals and their ids, and how many deals match in all."""
+
+    deals: list[dict[str, Any]]
+    ids: list[int]
+    total: int
+    is_last: bool
+
+
+@dataclass(frozen=True, slots=True)
 class DealSearch:
     """Searches one account's deals with these properties."""
 
@@ -78,7 +89,7 @@ class DealSearch:
             count_now = await self.count(span)
             if count_now is None or place.read < count_now:
                 raise UnsoundSearchError
-        if place.read == 0 and not await self._finds_a_known_deal(span.field):
+        if place.read == 0 and not await self.finds_a_known_deal(span.field):
             raise UnsoundSearchError
         yield deals, None
 
@@ -88,14 +99,43 @@ class DealSearch:
         By date alone, so that it proves the reading by id. The number is for that and for
         progress, so no fault of the search ends a scan here.
         """
+        return await self.count_within(date_filters(span))
+
+    async def newest_id(self) -> int | None:
+        """Return the highest id of all live deals; None where the search does not tell it."""
         try:
-            page = await self._search(date_filters(span), limit=1)
+            page = await self._search([], limit=1, descending=True)
+        except HubSpotDealsError:
+            return None
+        return max(map(id_number, deals_of(page)), default=None)
+
+    async def window(
+        self, bounds: Sequence[Mapping[str, str]], *, skipped: int = 0
+    ) -> SearchWindow:
+        """Return one page of the deals inside these bounds, by ascending id, behind the first ones.
+
+        Raises UnsoundSearchError where the search is refused, is out of order or does not count.
+        """
+        try:
+            page = await self._search(bounds, after=str(skipped))
+        except HubSpotRequestError as error:
+            raise UnsoundSearchError from error
+        deals, total = deals_of(page), page.get("total")
+        ids = [id_number(deal) for deal in deals]
+        if not isinstance(total, int) or any(low >= high for low, high in pairwise(ids)):
+            raise UnsoundSearchError
+        return SearchWindow(deals, ids, total, is_last=next_cursor(page) is None)
+
+    async def count_within(self, bounds: Sequence[Mapping[str, str]]) -> int | None:
+        """Return how many live deals lie inside these bounds; None where the search is mute."""
+        try:
+            page = await self._search(bounds, limit=1)
         except HubSpotDealsError:
             return None
         total = page.get("total")
         return total if isinstance(total, int) else None
 
-    async def _finds_a_known_deal(self, field: str) -> bool:
+    async def finds_a_known_deal(self, field: str) -> bool:
         """Search for a listed deal by its own date: only then does an empty range prove itself."""
         one = {"limit": "1", "archived": "false", "properties": field}
         page = await self.client.get(self.endpoints.deals, one)
@@ -135,14 +175,20 @@ class DealSearch:
                 after = following
 
     async def _search(
-        self, filters: Sequence[Mapping[str, str]], *, limit: int = SEARCH_PAGE, after: str = "0"
+        self,
+        filters: Sequence[Mapping[str, str]],
+        *,
+        limit: int = SEARCH_PAGE,
+        after: str = "0",
+        descending: bool = False,
     ) -> dict[str, Any]:
+        direction = "DESCENDING" if descending else "ASCENDING"
         # All five are required by HubSpot's description of the API, if not by the API itself.
         return await self.client.post(
             self.endpoints.search,
             {
                 "filterGroups": [{"filters": list(filters)}] if filters else [],
-                "sorts": [{"propertyName": NUMERIC_ID, "direction": "ASCENDING"}],
+                "sorts": [{"propertyName": NUMERIC_ID, "direction": direction}],
                 "properties": list(self.properties) if limit > 1 else [NUMERIC_ID],
                 "limit": limit,
                 "after": after,

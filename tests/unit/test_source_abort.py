@@ -26,7 +26,7 @@ class StopNowError(PermanentError):
 
 @pytest.fixture(scope="module")
 def sandbox():
-    with SandboxProcess(deals=3_000) as running:
+    with SandboxProcess(deals=1_000) as running:
         yield running
 
 

@@ -1,5 +1,6 @@
 """Which ranges a scan reads, what it asks the search for, and what it takes as inside."""
 
+import json
 from datetime import date
 
 import pytest
@@ -14,6 +15,7 @@ from hubspot_deals.source.plan import (
     date_filters,
     is_inside,
 )
+from hubspot_deals.source.shards import Frontier, Proof, Shard
 
 SPAN = DateRange(date(2024, 2, 1), date(2024, 2, 29), "closedate")
 FIRST, LAST = 1_706_745_600_000, 1_709_251_199_999
@@ -29,9 +31,28 @@ def test_the_plan_follows_the_filters():
     ]
 
 
-@pytest.mark.parametrize("checkpoint", [Checkpoint(), Checkpoint(1, "c7"), Checkpoint(2, None)])
+FRONTIER = Frontier(
+    (Shard(5, 900), Shard(10_000), Shard(950, 1_400, Proof(900, 1_500, 200, 1_000))),
+    read=7_000,
+    count=20_000,
+    searched=4,
+    since=1_706_745_600_000,
+)
+
+
+@pytest.mark.parametrize(
+    "checkpoint",
+    [
+        Checkpoint(),
+        Checkpoint(1, "c7"),
+        Checkpoint(2, None),
+        Checkpoint(0, frontier=FRONTIER),
+        Checkpoint(0, frontier=Frontier((), listed=True)),
+    ],
+)
 def test_a_checkpoint_comes_back_from_json(checkpoint):
-    assert Checkpoint.from_json(checkpoint.to_json()) == checkpoint
+    stored = json.loads(json.dumps(checkpoint.to_json()))
+    assert Checkpoint.from_json(stored) == checkpoint
     assert Checkpoint.from_json(None) == Checkpoint()
 
 

@@ -1,0 +1,323 @@
+"""Reads the list of live deals at several places at a time, and its older deals by search as well.
+
+That the list is ordered by id and can be entered at any id is checked with every page; if it is
+not so, DisorderError, and the list has to be read as one chain. What a search does not prove is
+left to the list.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from enum import Enum, auto
+from itertools import pairwise
+from math import ceil
+from typing import Final, TypeVar
+
+from hubspot_deals.errors import HubSpotDealsError
+from hubspot_deals.source.deals import LIST_PAGE, ListedPage
+from hubspot_deals.source.plan import above_id, changed_since, up_to_id
+from hubspot_deals.source.search import SEARCH_PAGE, UnsoundSearchError
+from hubspot_deals.source.segments import LEAST_PAGES, SEARCH_READERS, Segments, ShardReading
+from hubspot_deals.source.shards import Shard, work_together
+
+_T = TypeVar("_T")
+_LIST_READERS: Final = 10
+"""Pages under way at once: 19 a second that take up to 0.5 s each."""
+_LEAST_LISTED: Final = 12 * LIST_PAGE
+"""Deals that make half a shard worth a request that may find it empty."""
+_LEAST_SEARCHED: Final = 4 * SEARCH_PAGE
+_SEGMENT: Final = 1_200
+_MOST_CHANGED: Final = 5_000
+"""So many recent changes cost less by list."""
+_PATIENCE: Final = 30.0
+"""Seconds without any progress, with nothing left for the list, until a search is given up. When
+twenty scans share the account, a search waits that long for its turn."""
+_LONGEST_SOUND_ID: Final = 15
+"""Digits that a search which takes ids for floating-point numbers still tells apart."""
+
+
+class DisorderError(Exception):
+    """The list is not one that can be entered at any id."""
+
+
+def check_order(page: ListedPage, reached: int) -> None:
+    """Raise DisorderError unless the ids ascend from `reached` on and the cursor is one too."""
+    following = page.following
+    if page.ids and page.ids[0] < reached:
+        raise DisorderError
+    if any(low >= high for low, high in pairwise(page.ids)):
+        raise DisorderError
+    last = page.ids[-1] if page.ids else reached - 1
+    if following is not None and not (following.isdecimal() and int(following) > last):
+        raise DisorderError
+
+
+class _Search(Enum):
+    """Whether the search helps the list."""
+
+    ASKED = auto()
+    SOUND = auto()
+    UNSOUND = auto()
+
+
+class ListedRange:
+    """The live deals of one account while they are read by shards; DisorderError if they can't be.
+
+    `known` are listed ids in a row: a search that helps must show the same.
+    """
+
+    def __init__(self, reading: ShardReading, known: Sequence[int], *, searched: bool) -> None:
+        self._reading = reading
+        self._ledger = reading.ledger
+        self._segments = Segments(reading, None)
+        self._known = known
+        self._search = _Search.ASKED if searched else _Search.UNSOUND
+        self._searching: asyncio.Task[None] | None = None
+        self._carving = asyncio.Lock()
+        self._pool: int | None = None
+        self._without: set[int] = set()
+        """Shards that have no deals by the search's word."""
+        self._first_ids: dict[int, Sequence[int]] = {}
+
+    async def read(self) -> None:
+        """Read everything that the ledger holds."""
+        await work_together([self._read_by_list(), self._read_by_search()])
+        if self._ledger.searched and not await self._sweep():
+            self._give_up_search()
+            self._ledger.add(Shard(0, self._ledger.searched))
+            await self._read_by_list()
+
+    # -- by list
+
+    async def _read_by_list(self) -> None:
+        await work_together(self._list() for _ in range(_LIST_READERS))
+        if self._searching is not None:
+            self._searching.cancel()
+
+    async def _list(self) -> None:
+        while self._ledger.shards:
+            key = self._ledger.take(self._is_for_the_list)
+            if key is None:
+                key = self._ledger.split(lambda _: True, least=_LEAST_LISTED, spared=self._pool)
+            if key is None:
+                await self._wait()
+                continue
+            if (proof := self._ledger.shards[key].proof) is not None:
+                self._ledger.replace(key, Shard(proof.start, proof.top))
+            await self._walk(key)
+
+    def _is_for_the_list(self, _: int, shard: Shard) -> bool:
+        return shard.proof is None or self._search is _Search.UNSOUND
+
+    async def _wait(self) -> None:
+        """Wait for something to do; a search that is at a standstill is not waited for."""
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self._ledger.change()
+        except TimeoutError:
+            self._give_up_search()
+
+    async def _walk(self, key: int) -> None:
+        start = self._ledger.shards[key].reached
+        # Behind or at the last id that is read: right whether the list takes it as included or not.
+        pages = self._reading.reader.list_pages(str(start))
+        async for page in self._reading.outlet.reserving(pages, LIST_PAGE):
+            if self._take_in(key, page, start):
+                self._ledger.fix(key, fixed=True)
+                break
+        if key in self._ledger.shards:
+            await self._stitch(key, page)
+            self._ledger.close(key)
+
+    def _take_in(self, key: int, page: ListedPage, start: int) -> bool:
+        """Move a shard behind a page and pass it on; tell whether the shard is at its end."""
+        shard, outlet = self._ledger.shards[key], self._reading.outlet
+        try:
+            check_order(page, shard.reached)
+        except DisorderError:
+            outlet.give_back(LIST_PAGE)
+            raise
+        if shard.reached == start:
+            self._first_ids.setdefault(start, page.ids)
+            self._ledger.found(
+                key, deals=bool(page.ids) and page.ids[0] <= (shard.upper or page.ids[0])
+            )
+        if page.ids:
+            gap = (page.ids[-1] - page.ids[0]) / len(page.ids)
+            reached = min(page.ids[-1], shard.upper or page.ids[-1])
+            self._ledger.move(key, reached, gap=gap)
+        reached = self._ledger.shards[key].reached
+        self._reading.put(page.deals, reserved=LIST_PAGE)
+        following = page.following
+        if following is None or shard.upper is None:
+            return following is None
+        return reached >= shard.upper or int(following) > shard.upper
+
+    async def _stitch(self, key: int, page: ListedPage) -> None:
+        """Where a shard ran into the next one, both must have seen the same deals.
+
+        One that came into being between the two requests is looked for once more.
+        """
+        upper = self._ledger.shards[key].upper
+        ids = self._first_ids.get(upper) if upper is not None else None
+        if upper is None or not ids:
+            return
+        missed = {number for number in page.ids if upper < number <= ids[-1]} - set(ids)
+        if missed:
+            again, _ = await self._reading.reader.list_ids(str(upper))
+            if not missed <= set(again):
+                raise DisorderError
+
+    # -- by search
+
+    async def _read_by_search(self) -> None:
+        self._searching = asyncio.current_task()
+        if self._search is _Search.ASKED and await self._sound(self._ask_search()):
+            self._search = _Search.SOUND
+            self._ledger.wake()
+            await work_together(self._search_on() for _ in range(SEARCH_READERS))
+        else:
+            self._give_up_search()
+
+    async def _ask_search(self) -> bool:
+        """Find out where the account ends, and whether the search shows what the list has."""
+        search = self._reading.reader.search
+        below = above_id(self._known[0] - 1)
+        newest, window = await asyncio.gather(search.newest_id(), search.window([below]))
+        self._ledger.newest = newest
+        missed = {number for number in self._known if number not in set(window.ids)}
+        if missed:
+            # Unless it is gone meanwhile.
+            ids, _ = await self._reading.reader.list_ids(str(self._known[0] - 1))
+            missed &= set(ids)
+        return newest is not None and not missed
+
+    async def _search_on(self) -> None:
+        while self._search is _Search.SOUND and self._ledger.shards:
+            async with self._carving:
+                key = self._ledger.take(lambda _, shard: shard.proof is not None)
+                if key is None:
+                    key = await self._sound(self._carve())
+            if key is not None:
+                await self._sound(self._segments.walk(key))
+                await self._settle(key)
+            elif self._ledger.shards:
+                await self._ledger.change()
+
+    async def _sound(self, step: Awaitable[_T]) -> _T | None:
+        """Take a step of a search; one that fails in any way ends the searching, not the scan."""
+        try:
+            return await step
+        except (UnsoundSearchError, HubSpotDealsError):
+            self._give_up_search()
+            return None
+
+    def _give_up_search(self) -> None:
+        """Leave everything to the list, also what a search is still waiting for."""
+        self._search = _Search.UNSOUND
+        if self._pool is not None and not self._ledger.is_fixed(self._pool):
+            self._leave(self._pool)  # else `_carve` does, which is waiting for an answer
+        for key, shard in list(self._ledger.shards.items()):
+            if shard.proof is not None:
+                self._give_to_list(key)
+        self._ledger.wake()
+
+    async def _carve(self) -> int | None:
+        """Cut a segment off the low end of a shard that only this method and `split` change."""
+        ledger = self._ledger
+        if self._pool is None:
+            # Never the end of the account: the search learns of new deals some seconds late.
+            self._pool = ledger.take(
+                lambda key, shard: _has_end(shard) and key not in self._without
+            ) or ledger.split(_has_end, least=_LEAST_SEARCHED)
+        pool = self._pool
+        if pool is None:
+            return None
+        shard = ledger.shards[pool]
+        ledger.fix(pool, fixed=True)
+        try:
+            key = await self._segments.carve(pool, self._segment_size(ledger.estimate(pool)))
+        finally:
+            ledger.fix(pool, fixed=False)
+        if pool not in ledger.shards:
+            self._pool = None
+        elif self._search is _Search.UNSOUND:
+            self._leave(pool)
+        elif key is not None:
+            ledger.found(pool, deals=True)
+        else:
+            # That there are no deals is left for the list to see.
+            self._pool = None
+            if not ledger.give_back(pool):
+                self._without.add(pool)
+                ledger.release(pool)
+        if key is not None and not _is_same_length(shard.reached, ledger.shards[key]):
+            self._give_to_list(key)
+            return None
+        return key
+
+    @staticmethod
+    def _segment_size(left: float) -> int:
+        """Return how many deals to cut off: fewer near the end, and no more than are left.
+
+        One page of a shard that nothing is known of: it tells how many deals there are.
+        """
+        pages = max(LEAST_PAGES, int(left) // (SEARCH_READERS * SEARCH_PAGE))
+        return min(_SEGMENT, min(pages, ceil(left / SEARCH_PAGE) or 1) * SEARCH_PAGE)
+
+    async def _settle(self, key: int) -> None:
+        """Close a segment that is proved; leave it to the list otherwise."""
+        shard = self._ledger.shards.get(key)
+        proof = shard.proof if shard else None
+        if proof is not None and proof.read < proof.count:
+            count = await self._sound(self._segments.count(proof))
+            proof = proof if count is not None and proof.read >= count else None
+        if key not in self._ledger.shards or self._ledger.shards[key].proof is None:
+            return  # given to the list meanwhile
+        if proof is not None and self._search is _Search.SOUND:
+            self._ledger.searched = max(self._ledger.searched, proof.top or 0)
+            self._ledger.close(key)
+        else:
+            self._give_to_list(key)
+
+    async def _sweep(self) -> bool:
+        """Read what the index may have learned of too late: all that changed about the start.
+
+        Tell whether that was possible. The list needs none of it, it lags behind nothing.
+        """
+        reached, outlet = 0, self._reading.outlet
+        while True:
+            bounds = [above_id(reached), up_to_id(self._ledger.searched)]
+            try:
+                window = await self._reading.reader.search.window(
+                    [*bounds, changed_since(self._ledger.since)]
+                )
+            except (UnsoundSearchError, HubSpotDealsError):
+                return False
+            is_stuck = not window.is_last and (not window.ids or window.ids[0] <= reached)
+            if is_stuck or window.total > _MOST_CHANGED:
+                return False
+            await outlet.reserve(SEARCH_PAGE)
+            self._reading.put(window.deals, reserved=SEARCH_PAGE)
+            if window.is_last:
+                return True
+            reached = window.ids[-1]
+
+    def _give_to_list(self, key: int) -> None:
+        proof = self._ledger.shards[key].proof
+        if proof is not None:
+            self._ledger.replace(key, Shard(proof.start, proof.top))
+        self._ledger.release(key)
+
+    def _leave(self, pool: int) -> None:
+        self._pool = None
+        self._ledger.release(pool)
+
+
+def _has_end(shard: Shard) -> bool:
+    return shard.upper is not None and shard.proof is None
+
+
+def _is_same_length(start: int, segment: Shard) -> bool:
+    """Check that ids of a segment compare alike as numbers and as texts, which servers may do."""
+    top = segment.proof.top if segment.proof else segment.upper
+    return top is not None and len(str(start)) == len(str(top)) <= _LONGEST_SOUND_ID

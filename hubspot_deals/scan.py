@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
-import pyarrow as pa
 
 from hubspot_deals.errors import (
     DatabaseLostError,
@@ -26,7 +25,6 @@ from hubspot_deals.errors import (
     TransientError,
 )
 from hubspot_deals.settings import PipelineSettings
-from hubspot_deals.source import table_resource
 from hubspot_deals.source.account import HubSpotAccount
 from hubspot_deals.source.arrow import rows_to_arrow
 from hubspot_deals.source.chunks import Chunk, ChunkCutter
@@ -53,9 +51,13 @@ from hubspot_deals.warehouse import chunks, outcomes
 from hubspot_deals.warehouse.chunks import TableCount
 from hubspot_deals.warehouse.credentials import KeyRing
 from hubspot_deals.warehouse.leases import Lease, hold_lease
+from hubspot_deals.warehouse.loading import ChunkLoader
 from hubspot_deals.warehouse.outcomes import TableResult
 from hubspot_deals.warehouse.paces import SharedPace
 from hubspot_deals.warehouse.pipeline import ScanPipeline
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _PREVIEW_ROWS: Final = 5
 _PREVIEW_COLUMNS: Final = ("id", "dealname", "amount", "dealstage", "closedate", "archived")
@@ -136,10 +138,11 @@ def run_scan(
             f"scan_{lease.seq}_{lease.epoch}",
             session_name=lease.session_name,
         ) as pipeline,
+        ChunkLoader(lease, pipeline, account.abort) as loader,
     ):
         lease.heartbeat.call_when_lost(account.abort)
         chunks.delete_uncounted_rows(lease)
-        return _ScanRun(settings, lease, account, pipeline, log).carry_out()
+        return _ScanRun(settings, lease, account, loader, log).carry_out()
 
 
 @contextmanager
@@ -195,14 +198,15 @@ class _ScanRun:
         settings: PipelineSettings,
         lease: Lease,
         account: HubSpotAccount,
-        pipeline: ScanPipeline,
+        loader: ChunkLoader,
         log: logging.Logger,
     ) -> None:
         self._settings = settings
         self._lease = lease
         self._filters = lease.config.filters
         self._account = account
-        self._pipeline = pipeline
+        self._loader = loader
+        self._waiting: dict[Table, list[pa.Table]] = {}
         self._log = log
         self._began = time.monotonic()
         self._report = ScanReport()
@@ -213,31 +217,34 @@ class _ScanRun:
         definitions = self._account.fetch_definitions(required=needs_definitions(self._filters))
         selection = select_properties(self._filters, definitions)
         self._report.unknown_properties = selection.unknown
-        self._load_surroundings(definitions)
-        self._load_users(self._load_deals(selection))
+        self._fetch_surroundings(definitions)
+        self._load_deals(selection)
+        self._loader.finish()
         self._complete(selection)
         return self._report
 
-    def _load_surroundings(self, definitions: Sequence[dict[str, Any]]) -> None:
-        """Load the small tables that explain the deals, in one package."""
+    def _fetch_surroundings(self, definitions: Sequence[dict[str, Any]]) -> None:
+        """Get the small tables that explain the deals, to be loaded with the first of them."""
         if self._is_loaded(PIPELINES):
             return
         pipelines = self._account.fetch_pipelines()
-        self._load(
-            {
-                PIPELINES: [rows_to_arrow(PIPELINES, pipeline_rows(pipelines))],
-                PIPELINE_STAGES: [rows_to_arrow(PIPELINE_STAGES, stage_rows(pipelines))],
-                DEAL_PROPERTIES: [
-                    rows_to_arrow(DEAL_PROPERTIES, [definition_row(item) for item in definitions])
-                ],
-            }
-        )
+        self._waiting = {
+            PIPELINES: [rows_to_arrow(PIPELINES, pipeline_rows(pipelines))],
+            PIPELINE_STAGES: [rows_to_arrow(PIPELINE_STAGES, stage_rows(pipelines))],
+            DEAL_PROPERTIES: [
+                rows_to_arrow(DEAL_PROPERTIES, [definition_row(item) for item in definitions])
+            ],
+        }
 
-    def _load_deals(self, selection: PropertySelection) -> set[str]:
-        """Load what is missing of the deals, chunk by chunk; return the owner ids on them all."""
+    def _load_deals(self, selection: PropertySelection) -> None:
+        """Load what is missing of the deals, chunk by chunk, and their users.
+
+        An account of one chunk is one package: each has its price, however small it is.
+        """
         _, committed, stored = chunks.last_checkpoint(self._lease, DEALS.name)
         expected = self._expected_deals()
         self._lease.report_progress(deals=committed, expected=expected)
+        must_load_users = not self._is_loaded(USERS)
         cutter = ChunkCutter(
             self._settings.chunk_rows, self._settings.chunk_seconds, selection.typed
         )
@@ -247,14 +254,20 @@ class _ScanRun:
             start=Checkpoint.from_json(stored),
             earlier=chunks.committed_deals(self._lease),
         ) as stream:
-            for chunk in cutter.cut(stream.pages):
-                unfit = dict(+cutter.unfit)
-                self._load({DEALS: chunk.batches}, checkpoint=chunk.checkpoint, unfit=unfit)
+            for number, chunk in enumerate(cutter.cut(stream.pages)):
+                if chunk.is_last and number == 0 and must_load_users:
+                    self._fetch_users(stream.reader.owner_ids)
+                    must_load_users = False
+                self._waiting[DEALS] = chunk.batches
+                self._load(chunk.checkpoint, dict(+cutter.unfit))
                 cutter.unfit.clear()
-                committed += chunk.rows
                 self._preview(chunk)
-                self._log.info("%s deals committed (of %s)", f"{committed:,}", expected)
-        return stream.reader.owner_ids
+                done = committed + self._loader.committed_deals
+                self._log.info("%s deals committed (of %s)", f"{done:,}", expected)
+        if must_load_users:
+            self._fetch_users(stream.reader.owner_ids)
+        if self._waiting:
+            self._load()
 
     def _expected_deals(self) -> int | None:
         """HubSpot counts live deals only, so with archived ones the total is not known."""
@@ -262,11 +275,9 @@ class _ScanRun:
             return None
         return self._account.count_deals(self._filters.date_range)
 
-    def _load_users(self, owner_ids: set[str]) -> None:
-        if self._is_loaded(USERS):
-            return
+    def _fetch_users(self, owner_ids: set[str]) -> None:
         owners = self._account.fetch_owners()
-        self._load({USERS: [rows_to_arrow(USERS, owner_rows(owners, owner_ids))]})
+        self._waiting[USERS] = [rows_to_arrow(USERS, owner_rows(owners, owner_ids))]
 
     def _complete(self, selection: PropertySelection) -> None:
         """Count what is stored and serve it, or say what is wrong with it."""
@@ -310,32 +321,15 @@ class _ScanRun:
         return chunks.last_checkpoint(self._lease, table.name)[0] > 0
 
     def _load(
-        self,
-        tables: dict[Table, list[pa.Table]],
-        *,
-        checkpoint: Checkpoint | None = None,
-        unfit: dict[str, int] | None = None,
+        self, checkpoint: Checkpoint | None = None, unfit: dict[str, int] | None = None
     ) -> None:
-        """Load the rows of some tables as one package and commit it."""
-        rows = {
-            table.name: sum(batch.num_rows for batch in batches)
-            for table, batches in tables.items()
-        }
-        first_rows = {name: chunks.last_checkpoint(self._lease, name)[1] + 1 for name in rows}
-        load_id = ""
-        if any(rows.values()):
-            load_id = self._pipeline.load(
-                [table_resource(table, batches) for table, batches in tables.items()],
-                scan_id=self._lease.config.scan_id,
-                first_rows=first_rows,
-            )
-        chunks.commit_chunk(
-            self._lease,
-            rows,
-            load_id,
+        """Begin to load what waits, as one package, once the one before is committed."""
+        self._loader.begin(
+            self._waiting,
             checkpoint=checkpoint.to_json() if checkpoint else None,
-            facts={"unfit": unfit or {}, "notes": self._account.notes},
+            facts={"unfit": unfit or {}, "notes": list(self._account.notes)},
         )
+        self._waiting = {}
 
     def _preview(self, chunk: Chunk) -> None:
         if not self._report.preview and chunk.batches:

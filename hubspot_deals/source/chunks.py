@@ -23,6 +23,8 @@ class Chunk:
     batches: list[pa.Table]
     rows: int
     checkpoint: Checkpoint
+    is_last: bool = False
+    """Whether the pages have ended; false also where that was not known yet."""
 
 
 @dataclass(slots=True)
@@ -58,6 +60,7 @@ class ChunkCutter:
                 yield self._close(chunk, waiting)
                 chunk = None
         if chunk is not None:
+            chunk.is_last = True
             yield self._close(chunk, waiting)
 
     def _close(self, chunk: Chunk, waiting: list[dict[str, Any]]) -> Chunk:

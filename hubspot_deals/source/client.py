@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import orjson
@@ -91,6 +93,7 @@ class HubSpotClient:
         self._token = token
         self._options = options
         self._session: aiohttp.ClientSession | None = None
+        self._proxy: str | None = None
         digest = hashlib.sha256(token.get_secret_value().encode()).hexdigest()
         self.governor = Governor(
             options.searches_per_second,
@@ -115,8 +118,8 @@ class HubSpotClient:
                 "Accept": "application/json",
             },
             timeout=timeout,
-            trust_env=True,
         )
+        self._proxy = _proxy_of(self._options.base_url)
         return self
 
     async def __aexit__(
@@ -176,6 +179,7 @@ class HubSpotClient:
                 headers={"Content-Type": "application/json"} if has_body else None,
                 # A redirect would carry the token to wherever the answer says.
                 allow_redirects=False,
+                proxy=self._proxy,
             ) as response:
                 content = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -256,6 +260,17 @@ _ADVICE: Final = {
     404: "Check HUBSPOT_DEALS_HUBSPOT_URL and HUBSPOT_DEALS_HUBSPOT_API_VERSION.",
     414: "Too many properties for one address; name fewer of them.",
 }
+
+
+def _proxy_of(url: str) -> str | None:
+    """Return the proxy that the environment names for an address.
+
+    Once, because aiohttp's `trust_env` reads the whole environment and ~/.netrc for each request.
+    """
+    parts = urlsplit(url)
+    if proxy_bypass(parts.netloc):
+        return None
+    return getproxies().get(parts.scheme)
 
 
 def _load_json(content: bytes) -> Any:

@@ -69,11 +69,13 @@ def commit_chunk(
 ) -> None:
     """Make a load package count: `table_rows` are its tables with their row counts.
 
+    The checkpoint and the facts belong to the last of them.
+
     Raises LoadFailedError when the package has left another number of rows: a COPY whose
     answer was lost may have been repeated. A run of the scan then reads the chunk again.
     """
     with lease.fenced() as cursor:
-        for table_name, rows in table_rows.items():
+        for left, (table_name, rows) in enumerate(table_rows.items(), start=1 - len(table_rows)):
             chunks, last_row, _ = last_checkpoint(lease, table_name)
             stored = _count_package(lease, table_name, load_id, last_row)
             if stored != rows:
@@ -91,8 +93,8 @@ def commit_chunk(
                     load_id,
                     last_row + 1,
                     rows,
-                    Jsonb(checkpoint) if checkpoint is not None else None,
-                    Jsonb(facts or {}),
+                    Jsonb(checkpoint) if checkpoint is not None and not left else None,
+                    Jsonb(facts if facts and not left else {}),
                     lease.epoch,
                 ),
             )
@@ -123,7 +125,7 @@ def chunk_facts(lease: Lease) -> list[dict[str, Any]]:
     cursor = lease.connection.cursor(row_factory=scalar_row)
     cursor.execute(
         "SELECT facts FROM hubspot_deals.scan_chunks WHERE scan_id = %s AND generation = %s"
-        " ORDER BY committed_at, chunk_no",
+        " AND facts <> '{}' ORDER BY committed_at, chunk_no",
         (lease.config.scan_id, lease.generation),
     )
     return cursor.fetchall()

@@ -20,7 +20,6 @@ from hubspot_deals.errors import (
     ScanSupersededError,
     TransientError,
 )
-from hubspot_deals.source import table_resource
 from hubspot_deals.source.arrow import rows_to_arrow
 from hubspot_deals.tables import DEALS, TABLES
 from hubspot_deals.warehouse import chunks, leases, outcomes
@@ -51,7 +50,7 @@ def load(settings):
             settings.database_url, "test_leases", session_name=session_name
         ) as pipeline:
             return pipeline.load(
-                [table_resource(DEALS, [rows_to_arrow(DEALS, rows)])],
+                {DEALS: [rows_to_arrow(DEALS, rows)]},
                 scan_id="scan-1",
                 first_rows={"deals": first_row},
             )

@@ -17,12 +17,37 @@ from hubspot_sandbox.testing import GOOD_TOKEN
 TOKEN: Final = GOOD_TOKEN
 KEYS: Final = SecretStr("k1:" + base64.b64encode(bytes(32)).decode())
 PROPERTIES: Final = (
-    "dealname,amount,closedate,createdate,hs_lastmodifieddate,hs_object_id,dealstage,pipeline,"
-    "dealtype,description,hubspot_owner_id,hubspot_team_id,hs_is_closed,hs_is_closed_won,"
-    "hs_deal_stage_probability,hs_priority,hs_forecast_probability,deal_currency_code,"
-    "closed_lost_reason,days_to_close,hs_next_step,num_associated_contacts,num_notes,"
-    "notes_last_contacted,notes_last_updated,hs_acv,hs_arr,hs_mrr,hs_tcv,hs_analytics_source"
-).split(",")
+    "dealname",
+    "amount",
+    "closedate",
+    "createdate",
+    "hs_lastmodifieddate",
+    "hs_object_id",
+    "dealstage",
+    "pipeline",
+    "dealtype",
+    "description",
+    "hubspot_owner_id",
+    "hubspot_team_id",
+    "hs_is_closed",
+    "hs_is_closed_won",
+    "hs_deal_stage_probability",
+    "hs_priority",
+    "hs_forecast_probability",
+    "deal_currency_code",
+    "closed_lost_reason",
+    "days_to_close",
+    "hs_next_step",
+    "num_associated_contacts",
+    "num_notes",
+    "notes_last_contacted",
+    "notes_last_updated",
+    "hs_acv",
+    "hs_arr",
+    "hs_mrr",
+    "hs_tcv",
+    "hs_analytics_source",
+)
 COLUMNS: Final = (
     "id",
     "created_at",
@@ -46,7 +71,7 @@ def settings_for(url: str, database: str) -> PipelineSettings:
 
 def accept(database: str, scan_id: str) -> None:
     """Store a scan and its credential."""
-    config = ScanConfig(scan_id, "org-1", filters=ScanFilters(tuple(PROPERTIES)))
+    config = ScanConfig(scan_id, "org-1", filters=ScanFilters(PROPERTIES))
     sealed = KeyRing.parse(KEYS).seal(SecretStr(TOKEN), bound_to=scan_id)
 
     async def store() -> None:

@@ -9,11 +9,12 @@ import asyncio
 import json
 import logging
 import os
-import resource
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ import psycopg
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.worker_account import COLUMNS, PROPERTIES, TOKEN, settings_for
+from hubspot_deals.launcher.warmth import _MODULES as WARM_MODULES
 from hubspot_deals.scan import Launch, run_scan
 
 _STATUS = Path("/proc/self/status")
@@ -114,8 +116,8 @@ def forked(work: Callable[[], None]) -> dict[str, Any]:
     if (pid := os.fork()) == 0:
         try:
             work()
-        except BaseException:
-            logging.exception("fork")
+        except BaseException:  # noqa: BLE001 - a fork must not go on as its parent
+            traceback.print_exc()
             os._exit(1)
         os._exit(0)
     _, status, usage = os.wait4(pid, 0)
@@ -128,7 +130,6 @@ def forked(work: Callable[[], None]) -> dict[str, Any]:
 @click.group()
 def main() -> None:
     """Measure one thing."""
-    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
 
 
 @main.command()
@@ -168,14 +169,13 @@ def scans(url: str, database: str, scan_ids: str) -> None:
 
 def prepare() -> None:
     """What the run host has imported."""
-    from hubspot_deals.launcher.warmth import _MODULES
-
-    for name in _MODULES:
-        __import__(name)
+    import_module("hubspot_deals.definitions")
+    for name in WARM_MODULES:
+        import_module(name)
 
 
 def _scan(url: str, database: str, scan_id: str) -> int:
-    log = logging.getLogger("benchmark"); sys.setswitchinterval(0.0005)
+    log = logging.getLogger("benchmark")
     report = run_scan(
         settings_for(url, database), Launch(scan_id, "run", 0), log=log, is_cancelled=lambda: False
     )

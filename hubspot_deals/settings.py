@@ -34,7 +34,7 @@ class PipelineSettings(BaseSettings):
         description="HubSpot API version: a date version such as `2026-03`, or `v3`.",
     )
     chunk_rows: int = Field(
-        default=5_000, ge=100, le=10_000, description="Most deals in one committed chunk."
+        default=4_000, ge=100, le=10_000, description="Most deals in one committed chunk."
     )
     chunk_seconds: float = Field(
         default=2.0, gt=0, le=10, description="Longest time one chunk is read for, in seconds."

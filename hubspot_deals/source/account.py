@@ -32,9 +32,10 @@ from hubspot_deals.source.reading import read_plan
 from hubspot_deals.source.retries import zone_of
 
 _T = TypeVar("_T")
-_READ_AHEAD_DEALS: Final = 4_500
-"""Deals asked for or held in memory while the loader is busy. With a chunk of 5,000 deals that is
-being loaded, and a page in its hands, at most 10,000 deals are read again after a kill."""
+_READ_AHEAD_DEALS: Final = 1_600
+"""Deals asked for or held in memory while the loader is busy. With a chunk of 4,000 deals that is
+being loaded, one that is being gathered, and a page in the hands of the reader, at most 10,000
+deals are read again after a kill."""
 
 
 @dataclass(slots=True)

@@ -1,6 +1,6 @@
 """Loads and commits one chunk after the other, beside the reading of the next one."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
@@ -45,7 +45,7 @@ class ChunkLoader:
 
     def begin(
         self,
-        tables: Mapping[Table, Sequence[pa.Table]],
+        tables: Mapping[Table, list[pa.Table]],
         *,
         checkpoint: Mapping[str, Any] | None = None,
         facts: Mapping[str, Any] | None = None,
@@ -65,7 +65,7 @@ class ChunkLoader:
 
     def _load(
         self,
-        tables: Mapping[Table, Sequence[pa.Table]],
+        tables: Mapping[Table, list[pa.Table]],
         checkpoint: Mapping[str, Any] | None,
         facts: Mapping[str, Any] | None,
     ) -> None:

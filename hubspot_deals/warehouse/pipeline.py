@@ -83,13 +83,14 @@ class ScanPipeline:
 
     def load(
         self,
-        tables: Mapping[Table, Sequence[pa.Table]],
+        tables: Mapping[Table, list[pa.Table]],
         *,
         scan_id: str,
         first_rows: Mapping[str, int],
     ) -> str:
         """Load Arrow batches of some tables as one package and return its load id.
 
+        The lists are empty afterwards: dlt would hold what they had until the pipeline ends.
         Rows are stamped with the scan and a dense number, counted from `first_rows` of their
         table. They count only once the caller has committed the package's chunk.
         """
@@ -117,11 +118,12 @@ class ScanPipeline:
         self._run(empty)
 
     def _write_file(
-        self, table: Table, batches: Sequence[pa.Table], scan_id: str, first_row: int
+        self, table: Table, batches: list[pa.Table], scan_id: str, first_row: int
     ) -> Iterator[Any]:
         """Write the rows while dlt extracts: only then the package has an id to stamp them with."""
         path = self._folder / f"{table.name}.csv"
         rows = pa.concat_tables(batches)
+        batches.clear()
         load_id = dlt.current.load_package_state()["load_id"]
         pa_csv.write_csv(_to_file_rows(rows, scan_id, first_row, load_id), path, _CSV)
         yield dlt.mark.with_file_import(str(path), "csv", rows.num_rows)

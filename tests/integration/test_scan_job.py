@@ -273,7 +273,7 @@ def test_a_snapshot_that_does_not_add_up_is_not_served_and_read_anew(
             RETURN NULL;
         END $$;
         CREATE TRIGGER double AFTER INSERT ON hubspot_deals.scan_chunks
-        FOR EACH ROW WHEN (NEW.table_name = 'users') EXECUTE FUNCTION double();
+        FOR EACH ROW WHEN (NEW.table_name = 'deals') EXECUTE FUNCTION double();
     """
     with psycopg.connect(settings.database_url.get_secret_value()) as connection:
         connection.execute(double)

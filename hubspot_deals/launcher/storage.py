@@ -2,16 +2,21 @@
 
 dagster-postgres opens a connection for nearly every query: 77 for one run, measured. Here runs,
 events and schedules share a few, which close when they have been idle for a moment, so that a
-worker that is busy with HubSpot holds none.
+worker that is busy with HubSpot holds none. Of the statements of a run, more than half asked
+whether Dagster's tables and columns exist, or notified nobody; they are left out.
 """
 
 import os
+import select
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final, Self
 
+from dagster import EventLogEntry
 from dagster._core.storage.base_storage import DagsterStorage
+from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import (
     DagsterPostgresStorage,
@@ -21,19 +26,22 @@ from dagster_postgres import (
 )
 from dagster_postgres.utils import create_pg_engine, pg_url_from_config, set_pg_statement_timeout
 from sqlalchemy import event
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DisconnectionError
 
 from hubspot_deals.errors import ConfigurationError
 
 _KEPT_CONNECTIONS: Final = 2
 _MORE_CONNECTIONS: Final = 6
 """Dagster asks from several threads, and now and then for a second connection while it has one."""
-_IDLE_SECONDS: Final = 1.0
+_IDLE_SECONDS: Final = 2.0
+_RETURNED: Final = "returned"
 
 _engines: dict[tuple[int, str], Engine] = {}
 _lock = threading.Lock()
 _checked: set[str] = set()
 _assumed: list[bool] = []
+_present: set[tuple[str, ...]] = set()
 
 
 def assume_tables() -> None:
@@ -52,11 +60,31 @@ def shared_engine(url: str) -> Engine:
                 pool_size=_KEPT_CONNECTIONS,
                 max_overflow=_MORE_CONNECTIONS,
                 pool_use_lifo=True,
-                # A connection that PostgreSQL has closed meanwhile is noticed before it is used.
-                pool_pre_ping=True,
             )
+            _replace_closed(engine)
             _close_when_idle(engine)
         return _engines[key]
+
+
+def _replace_closed(engine: Engine) -> None:
+    """Have connections that PostgreSQL has closed meanwhile noticed before they are used.
+
+    Whatever arrives on an idle connection is a farewell, so no question has to be sent, as
+    SQLAlchemy's own `pool_pre_ping` does each time.
+    """
+
+    def returned(_connection: object, record: Any) -> None:
+        record.info[_RETURNED] = True
+
+    def taken(connection: Any, record: Any, _proxy: object) -> None:
+        if record.info.pop(_RETURNED, False):
+            waiting = select.poll()
+            waiting.register(connection.fileno(), select.POLLIN)
+            if waiting.poll(0):
+                raise DisconnectionError
+
+    event.listen(engine, "checkin", returned)
+    event.listen(engine, "checkout", taken)
 
 
 def _close_when_idle(engine: Engine) -> None:
@@ -77,12 +105,26 @@ def _close_again_and_again(engine: Engine, used: threading.Event) -> None:
             engine.dispose()
 
 
+def _is_there(look: Callable[[], bool], *what: str) -> bool:
+    """Tell whether a table or column exists; one that did once is not looked for again."""
+    if _assumed or what in _present:
+        return True
+    found = look()
+    if found:
+        _present.add(what)
+    return found
+
+
 class PooledRunStorage(PostgresRunStorage):
     """Runs, over the shared engine."""
 
     def __init__(self, url: str, autocreate: bool) -> None:  # noqa: FBT001 - Dagster's signature
         super().__init__(url, autocreate)
         self._engine = shared_engine(url)
+
+    def has_run_stats_index_cols(self) -> bool:
+        """Tell whether runs have moments, which Dagster asks with each run that it reads."""
+        return _is_there(super().has_run_stats_index_cols, self.postgres_url, "runs", "start_time")
 
     def optimize_for_webserver(
         self, statement_timeout: int, pool_recycle: int, max_overflow: int
@@ -102,6 +144,19 @@ class PooledEventLogStorage(PostgresEventLogStorage):
     def __init__(self, url: str, autocreate: bool) -> None:  # noqa: FBT001 - Dagster's signature
         super().__init__(url, autocreate)
         self._engine = shared_engine(url)
+
+    def store_event(self, event: EventLogEntry) -> None:
+        """Store an event without PostgreSQL's NOTIFY, to which Dagster has ceased to listen."""
+        SqlEventLogStorage.store_event(self, event)
+
+    def has_table(self, table_name: str) -> bool:
+        """Tell whether Dagster has this table, which it asks with each event of an asset."""
+        look = partial(super().has_table, table_name)
+        return _is_there(look, self.postgres_url, table_name)
+
+    def _has_asset_key_col_on_connection(self, conn: Connection, column_name: str) -> bool:
+        look = partial(super()._has_asset_key_col_on_connection, conn, column_name)
+        return _is_there(look, self.postgres_url, "asset_keys", column_name)
 
     def optimize_for_webserver(
         self, statement_timeout: int, pool_recycle: int, max_overflow: int

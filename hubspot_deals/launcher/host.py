@@ -113,7 +113,7 @@ class RunHost:
             if pid == 0:
                 connection.close()
                 self.folder.sign(descriptor, os.getpid())
-                _end_with(worker.carry_out, self.warm.instance_ref, run_id)
+                _end_with(worker.carry_out, self.warm.instance, run_id)
             self.folder.sign(descriptor, pid)
         finally:
             # The worker's copy keeps the lock.
@@ -178,7 +178,7 @@ class RunHost:
         logger.warning("the worker of run %s %s", run_id, how)
         pid = self._fork()
         if pid == 0:
-            _end_with(worker.report_end, self.warm.instance_ref, run_id, how)
+            _end_with(worker.report_end, self.warm.instance, run_id, how)
         self._reporters.add(pid)
 
     def _stop_runs(self) -> None:

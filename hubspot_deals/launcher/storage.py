@@ -45,7 +45,7 @@ _present: set[tuple[str, ...]] = set()
 
 
 def assume_tables() -> None:
-    """Do without looking for Dagster's tables: this process works on a run that is in them."""
+    """Do without looking for Dagster's tables: this process works on runs that are in them."""
     _assumed.append(True)
 
 
@@ -88,12 +88,17 @@ def _replace_closed(engine: Engine) -> None:
 
 
 def _close_when_idle(engine: Engine) -> None:
+    """Begin with the first connection: a process that is forked before it has no thread to lose."""
     used = threading.Event()
+
+    def watch(*_: object) -> None:
+        arguments = (engine, used)
+        threading.Thread(
+            target=_close_again_and_again, args=arguments, name="idle-connections", daemon=True
+        ).start()
+
+    event.listen(engine, "connect", watch, once=True)
     event.listen(engine, "checkin", lambda *_: used.set())
-    arguments = (engine, used)
-    threading.Thread(
-        target=_close_again_and_again, args=arguments, name="idle-connections", daemon=True
-    ).start()
 
 
 def _close_again_and_again(engine: Engine, used: threading.Event) -> None:

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from dagster import DagsterInstance
 from dagster._core.code_pointer import CodePointer
 from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
+from dagster._core.definitions.repository_definition import RepositoryLoadData
 from dagster._core.execution.api import create_execution_plan
 from dagster._core.instance import InstanceRef
 
-from hubspot_deals.contract import JOB_NAME
+from hubspot_deals.contract import CODE_LOCATION, JOB_NAME
 from hubspot_deals.errors import PermanentError
+from hubspot_deals.launcher import storage
 
 # What a run imports on its way, found by comparing sys.modules before and after one.
 _MODULES: Final = (
@@ -57,7 +60,8 @@ class RunHostThreadsError(PermanentError):
 class Warmth:
     """What a forked run finds ready."""
 
-    instance_ref: InstanceRef
+    instance: DagsterInstance
+    """Without a connection, which it opens where it is used first: after the fork."""
 
     @classmethod
     def build(cls, dagster_home: Path) -> Self:
@@ -68,7 +72,11 @@ class Warmth:
         # Dagster remembers the last job that it has loaded; the plan fills further caches.
         job.get_definition()
         create_execution_plan(job)
-        return cls(InstanceRef.from_dir(str(dagster_home)))
+        storage.assume_tables()
+        instance = DagsterInstance.from_ref(InstanceRef.from_dir(str(dagster_home)))
+        # Built when they are asked for; a run asks for both.
+        _ = instance.run_launcher, instance.compute_log_manager
+        return cls(instance)
 
 
 def recon_job() -> ReconstructableJob:
@@ -77,9 +85,10 @@ def recon_job() -> ReconstructableJob:
     repository = ReconstructableRepository(
         pointer, executable_path=sys.executable, container_context={}
     )
-    job = repository.get_reconstructable_job(JOB_NAME)
-    loaded = repository.get_definition().repository_load_data
-    return job.with_repository_load_data(loaded) if loaded else job
+    # What a run brings along, and Dagster compares before it uses a job that it has loaded.
+    return repository.get_reconstructable_job(JOB_NAME).with_repository_load_data(
+        RepositoryLoadData(code_location_name=CODE_LOCATION)
+    )
 
 
 def require_one_thread() -> None:

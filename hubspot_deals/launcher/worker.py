@@ -10,26 +10,24 @@ from typing import Final
 
 from dagster import DagsterInstance, DagsterRunStatus
 from dagster._core.events import EngineEventData
-from dagster._core.instance import InstanceRef
 from dagster._grpc.impl import core_execute_run
 from dagster._utils.hosted_user_process import recon_job_from_origin
 from dagster._utils.interrupts import capture_interrupts
 
-from hubspot_deals.launcher import signals, storage
+from hubspot_deals.launcher import signals
 
 _REPORT_SECONDS: Final = 60.0
 _REPORT_PAUSE_SECONDS: Final = 2.0
 
 
-def carry_out(instance_ref: InstanceRef, run_id: str) -> int:
+def carry_out(warm: DagsterInstance, run_id: str) -> int:
     """Do what a run worker of Dagster's own launcher does; return the exit code.
 
     Called with signals blocked: an interrupt that came since the fork is seen by Dagster's handler.
     """
-    storage.assume_tables()
     with capture_interrupts():
         signals.unblock()
-        with DagsterInstance.from_ref(instance_ref) as instance:
+        with warm as instance:
             return _execute(instance, run_id)
 
 
@@ -55,19 +53,17 @@ def _execute(instance: DagsterInstance, run_id: str) -> int:
     return 0
 
 
-def report_end(instance_ref: InstanceRef, run_id: str, how: str) -> int:
+def report_end(warm: DagsterInstance, run_id: str, how: str) -> int:
     """Tell Dagster that a worker is gone, unless the run had ended; return the exit code.
 
     PostgreSQL may be what the worker has died of, so it is tried for a while. If all fails, the
     sensor that looks after scans finds the run.
     """
     signals.unblock()
-    storage.assume_tables()
     deadline = time.monotonic() + _REPORT_SECONDS
     while True:
         try:
-            with DagsterInstance.from_ref(instance_ref) as instance:
-                _report(instance, run_id, how)
+            _report(warm, run_id, how)
         except Exception:
             if time.monotonic() > deadline:
                 raise

@@ -20,6 +20,8 @@ SCANS_PARTITIONS: Final = "scans"
 
 SCAN_ID_TAG: Final = "hubspot_deals/scan_id"
 ORGANIZATION_TAG: Final = "hubspot_deals/organization_id"
+ACCOUNT_TAG: Final = "hubspot_deals/account"
+"""Stands for the access token, without revealing it, so that runs can be limited per account."""
 LAUNCH_EPOCH_TAG: Final = "hubspot_deals/launch_epoch"
 """The scan's epoch when its run was asked for: a run whose scan has moved on is superseded."""
 

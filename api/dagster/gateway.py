@@ -9,6 +9,7 @@ import httpx
 from api.dagster import documents
 from api.errors import DagsterRefusedError, DagsterUnavailableError, shorten
 from hubspot_deals.contract import (
+    ACCOUNT_TAG,
     CODE_LOCATION,
     JOB_NAME,
     LAUNCH_EPOCH_TAG,
@@ -38,7 +39,9 @@ class DagsterGateway(ABC):
         """Make the scan a partition; one that exists already is fine."""
 
     @abstractmethod
-    async def launch_run(self, scan_id: str, organization_id: str, *, epoch: int) -> str:
+    async def launch_run(
+        self, scan_id: str, organization_id: str, *, epoch: int, account: str | None = None
+    ) -> str:
         """Launch the run of the scan's partition and return the run's id."""
 
     @abstractmethod
@@ -70,7 +73,9 @@ class GraphQLGateway(DagsterGateway):
         answer = await self._ask(documents.ADD_PARTITION, variables)
         _expect(answer["result"], "AddDynamicPartitionSuccess", "DuplicateDynamicPartitionError")
 
-    async def launch_run(self, scan_id: str, organization_id: str, *, epoch: int) -> str:
+    async def launch_run(
+        self, scan_id: str, organization_id: str, *, epoch: int, account: str | None = None
+    ) -> str:
         """Launch the run of the scan's partition and return the run's id."""
         tags = {
             _PARTITION_TAG: scan_id,
@@ -78,6 +83,8 @@ class GraphQLGateway(DagsterGateway):
             ORGANIZATION_TAG: organization_id,
             LAUNCH_EPOCH_TAG: str(epoch),
         }
+        if account is not None:
+            tags[ACCOUNT_TAG] = account
         params = {
             "selector": {**_REPOSITORY, "jobName": JOB_NAME},
             "mode": "default",

@@ -18,6 +18,7 @@ class LaunchedRun:
     scan_id: str
     organization_id: str
     epoch: int
+    account: str | None = None
 
 
 @dataclass
@@ -34,10 +35,12 @@ class InMemoryDagsterGateway(DagsterGateway):
         self._answer()
         self.partitions.add(scan_id)
 
-    async def launch_run(self, scan_id: str, organization_id: str, *, epoch: int) -> str:
+    async def launch_run(
+        self, scan_id: str, organization_id: str, *, epoch: int, account: str | None = None
+    ) -> str:
         """Note the run as queued and return its id."""
         self._answer()
-        run = LaunchedRun(str(uuid.uuid4()), scan_id, organization_id, epoch)
+        run = LaunchedRun(str(uuid.uuid4()), scan_id, organization_id, epoch, account)
         self.runs.append(run)
         self.run_statuses[run.run_id] = "QUEUED"
         return run.run_id

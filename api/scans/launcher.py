@@ -13,7 +13,7 @@ import psycopg
 from api.dagster.gateway import DagsterGateway
 from api.database import ConnectionPool
 from api.scans.background import Background
-from hubspot_deals.warehouse.scans import record_launch, release_launch_claim
+from hubspot_deals.warehouse.scans import find_account, record_launch, release_launch_claim
 from hubspot_deals.warehouse.states import LAUNCH_CLAIM_SECONDS
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,11 @@ class ScanLauncher:
     async def _ask(self, scan_id: str, organization_id: str, epoch: int) -> str:
         async with asyncio.timeout(_LAUNCH_SECONDS), self._slots:
             await self._gateway.add_partition(scan_id)
-            return await self._gateway.launch_run(scan_id, organization_id, epoch=epoch)
+            async with self._pool.connection() as connection:
+                account = await find_account(connection, scan_id)
+            return await self._gateway.launch_run(
+                scan_id, organization_id, epoch=epoch, account=account
+            )
 
     async def _release(self, scan_id: str, epoch: int) -> None:
         try:

@@ -10,6 +10,7 @@ import dagster as dg
 from pydantic import SecretStr
 
 from hubspot_deals.contract import (
+    ACCOUNT_TAG,
     JOB_NAME,
     LAUNCH_EPOCH_TAG,
     ORGANIZATION_TAG,
@@ -183,7 +184,8 @@ def _build_request(scan: WaitingScan) -> dg.RunRequest:
             SCAN_ID_TAG: scan.scan_id,
             ORGANIZATION_TAG: scan.organization_id,
             LAUNCH_EPOCH_TAG: str(scan.epoch),
-        },
+        }
+        | ({ACCOUNT_TAG: scan.account} if scan.account else {}),
     )
 
 

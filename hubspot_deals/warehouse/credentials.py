@@ -1,6 +1,8 @@
 """Encrypts access tokens for storage and decrypts them inside the run that uses them."""
 
 import base64
+import hashlib
+import hmac
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from hubspot_deals.errors import ConfigurationError, CredentialError
 
 _KEY_BYTES = 32
 _NONCE_BYTES = 12
+_ACCOUNT_LETTERS = 16
 _FORM = "a comma list of KEY_ID:BASE64 with 32 bytes each, the first one used to encrypt"
 
 
@@ -23,6 +26,8 @@ class SealedToken:
     key_id: str
     nonce: bytes
     ciphertext: bytes
+    account: str | None = None
+    """The same for each use of one token under one key; without the key, nobody can guess at it."""
 
 
 class KeyRing:
@@ -54,7 +59,12 @@ class KeyRing:
         ciphertext = AESGCM(self._keys[self._primary]).encrypt(
             nonce, token.get_secret_value().encode(), bound_to.encode()
         )
-        return SealedToken(self._primary, nonce, ciphertext)
+        return SealedToken(self._primary, nonce, ciphertext, self._name_account(token))
+
+    def _name_account(self, token: SecretStr) -> str:
+        text = token.get_secret_value().encode()
+        digest = hmac.digest(self._keys[self._primary], b"account:" + text, hashlib.sha256)
+        return digest.hex()[:_ACCOUNT_LETTERS]
 
     def open(self, sealed: SealedToken, *, bound_to: str) -> SecretStr:
         """Decrypt a token; raises CredentialError when the key or the row is not the right one."""

@@ -42,6 +42,7 @@ class WaitingScan:
     seq: int
     scan_id: str
     organization_id: str
+    account: str | None
     epoch: int
     waiting_seconds: float
     run_id: str | None
@@ -97,6 +98,8 @@ def claim_waiting_scans(database_url: SecretStr, *, limit: int) -> list[WaitingS
                 ORDER BY s.seq LIMIT %s FOR UPDATE SKIP LOCKED
             )
             RETURNING seq, scan_id, organization_id, epoch, run_id,
+                (SELECT c.account FROM hubspot_deals.credentials c
+                 WHERE c.scan_id = scans.scan_id) AS account,
                 extract(epoch FROM now() - coalesce(resuming_since, created_at))::float
                 AS waiting_seconds
             """,

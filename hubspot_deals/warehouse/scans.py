@@ -170,9 +170,9 @@ async def create_scan(  # noqa: PLR0913 - one parameter per fact of a start
             await _raise_unless_replayed(connection, config, request_hash, idempotency_key)
             return False
         await connection.execute(
-            "INSERT INTO hubspot_deals.credentials (scan_id, key_id, nonce, ciphertext)"
-            " VALUES (%s, %s, %s, %s)",
-            (config.scan_id, token.key_id, token.nonce, token.ciphertext),
+            "INSERT INTO hubspot_deals.credentials (scan_id, key_id, nonce, ciphertext, account)"
+            " VALUES (%s, %s, %s, %s, %s)",
+            (config.scan_id, token.key_id, token.nonce, token.ciphertext, token.account),
         )
     return True
 
@@ -194,6 +194,15 @@ async def _raise_unless_replayed(
         raise ScanExistsError(config.scan_id)
     if earlier != request_hash:
         raise IdempotencyConflictError
+
+
+async def find_account(connection: AsyncConnection[Any], scan_id: str) -> str | None:
+    """Return what stands for the scan's access token; None when it is from an older release."""
+    cursor = connection.cursor(row_factory=scalar_row)
+    await cursor.execute(
+        "SELECT account FROM hubspot_deals.credentials WHERE scan_id = %s", (scan_id,)
+    )
+    return await cursor.fetchone()
 
 
 async def get_scan(connection: AsyncConnection[Any], scan_id: str) -> ScanRecord:

@@ -327,9 +327,9 @@ class BlockedGateway(InMemoryDagsterGateway):
         super().__init__()
         self.opened = threading.Event()
 
-    async def launch_run(self, scan_id, organization_id, *, epoch):
+    async def launch_run(self, scan_id, organization_id, *, epoch, account=None):
         await asyncio.to_thread(self.opened.wait, 10)
-        return await super().launch_run(scan_id, organization_id, epoch=epoch)
+        return await super().launch_run(scan_id, organization_id, epoch=epoch, account=account)
 
 
 def test_an_answer_does_not_wait_for_the_launch_but_the_end_of_the_service_does(

@@ -11,9 +11,22 @@ from pathlib import Path
 import dagster as dg
 import psutil
 import pytest
+import yaml
 from dagster._core.launcher import WorkerStatus
+from dagster._core.remote_origin import (
+    GrpcServerCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.run_coordinator import SubmitRunContext
 
-from hubspot_deals.contract import JOB_NAME, SCANS_PARTITIONS
+from hubspot_deals.contract import (
+    ACCOUNT_TAG,
+    CODE_LOCATION,
+    JOB_NAME,
+    ORGANIZATION_TAG,
+    SCANS_PARTITIONS,
+)
 from hubspot_deals.launcher import channel
 from hubspot_deals.launcher.channel import RunHostRefusedError
 from hubspot_deals.launcher.folder import LauncherFolder
@@ -83,18 +96,37 @@ def instance(home):
 
 
 @pytest.fixture
-def launch(instance, accept):
+def create_run(instance):
+    """Writes a run down as the code server would have described it."""
+
+    def create_run(scan_id, **facts):
+        job = recon_job()
+        tags = {"dagster/partition": scan_id} | facts.pop("tags", {})
+        return instance.create_run_for_job(
+            job.get_definition(),
+            tags=tags,
+            job_code_origin=job.get_python_origin(),
+            remote_job_origin=RemoteJobOrigin(
+                RemoteRepositoryOrigin(
+                    GrpcServerCodeLocationOrigin("127.0.0.1", 4000, location_name=CODE_LOCATION),
+                    "__repository__",
+                ),
+                JOB_NAME,
+            ),
+            **facts,
+        )
+
+    return create_run
+
+
+@pytest.fixture
+def launch(instance, accept, create_run):
     """Accepts a scan, and launches its run without a queue."""
 
     def launch(scan_id="scan-1"):
         accept(scan_id)
         instance.add_dynamic_partitions(SCANS_PARTITIONS, [scan_id])
-        job = recon_job()
-        run = instance.create_run_for_job(
-            job.get_definition(),
-            tags={"dagster/partition": scan_id},
-            job_code_origin=job.get_python_origin(),
-        )
+        run = create_run(scan_id)
         assert run.job_name == JOB_NAME
         return instance.launch_run(run.run_id, None).run_id
 
@@ -218,6 +250,31 @@ def test_a_host_that_is_stopped_interrupts_its_runs_and_their_scans_go_on_later(
     assert not folder.is_alive(run_id)
     assert instance.get_run_by_id(run_id).is_finished
     assert look_up().outcome is None
+
+
+@pytest.mark.parametrize("tag", [ORGANIZATION_TAG, ACCOUNT_TAG])
+def test_a_run_past_the_limit_of_its_organization_or_account_is_queued(
+    start_host, instance, create_run, tag
+):
+    start_host()
+    runs = yaml.safe_load(YAML)["concurrency"]["runs"]
+    (limit,) = [rule["limit"] for rule in runs["tag_concurrency_limits"] if rule["key"] == tag]
+    for number in range(limit):
+        create_run(f"busy-{number}", tags={tag: "busy"}, status=dg.DagsterRunStatus.STARTED)
+
+    submitted = {
+        name: instance.run_coordinator.submit_run(
+            SubmitRunContext(create_run(f"one-more-{name}", tags={tag: name}), None)
+        )
+        # The queue is empty when the first one comes, and not any more when the last one does.
+        for name in ("idle", "busy", "late")
+    }
+
+    assert {name: run.status for name, run in submitted.items()} == {
+        "idle": dg.DagsterRunStatus.STARTING,
+        "busy": dg.DagsterRunStatus.QUEUED,
+        "late": dg.DagsterRunStatus.QUEUED,
+    }
 
 
 def test_a_second_host_is_refused(start_host, home, folder):

@@ -7,7 +7,13 @@ import dagster as dg
 import pytest
 from pydantic import SecretStr
 
-from hubspot_deals.contract import LAUNCH_EPOCH_TAG, ORGANIZATION_TAG, SCAN_ID_TAG, ScanStatus
+from hubspot_deals.contract import (
+    ACCOUNT_TAG,
+    LAUNCH_EPOCH_TAG,
+    ORGANIZATION_TAG,
+    SCAN_ID_TAG,
+    ScanStatus,
+)
 from hubspot_deals.defs.sensors import NextStep, decide_next_step, launch_waiting_scans
 from hubspot_deals.warehouse.leases import hold_lease
 
@@ -89,6 +95,8 @@ def test_accepted_scans_are_launched_in_order_with_their_partitions(accept, rele
         ORGANIZATION_TAG: "org-1",
         LAUNCH_EPOCH_TAG: "0",
     }
+    # One token, one account: its runs can be limited together.
+    assert len({request.tags[ACCOUNT_TAG] for request in result.run_requests}) == 1
 
 
 def test_a_second_tick_launches_nothing_twice(accept, release, tick):

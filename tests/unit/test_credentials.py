@@ -84,6 +84,14 @@ def test_after_a_rotation_the_new_key_seals_and_both_open():
     )
 
 
+def test_an_account_is_told_by_its_token_and_only_under_the_key():
+    keys = ring(OLD)
+    sealed = keys.seal(TOKEN, bound_to="scan-1")
+    assert keys.seal(TOKEN, bound_to="scan-2").account == sealed.account
+    assert keys.seal(SecretStr("another"), bound_to="scan-1").account != sealed.account
+    assert ring(NEW).seal(TOKEN, bound_to="scan-1").account != sealed.account
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from typing import Final, Self
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
+_CLAIM_TRIES: Final = 5
+_CLAIM_PAUSE_SECONDS: Final = 0.01
 _LONGEST_ADDRESS: Final = 100
 """The system's own limit is 104 to 108 bytes."""
 
@@ -66,11 +69,15 @@ class LauncherFolder:
 
         Whoever inherits the descriptor holds the lock, as long as one copy of it is open.
         """
-        descriptor = _lock(self._file(run_id))
-        if descriptor is not None:
-            # Not the worker before, if the run had one.
-            os.truncate(descriptor, 0)
-        return descriptor
+        for _ in range(_CLAIM_TRIES):
+            descriptor = _lock(self._file(run_id))
+            if descriptor is not None:
+                # Not the worker before, if the run had one.
+                os.truncate(descriptor, 0)
+                return descriptor
+            # Somebody who looks whether it is locked has it for a moment.
+            time.sleep(_CLAIM_PAUSE_SECONDS)
+        return None
 
     def sign(self, descriptor: int, pid: int) -> None:
         """Write down whose lock it is."""

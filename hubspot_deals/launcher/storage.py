@@ -27,7 +27,7 @@ from dagster_postgres import (
 from dagster_postgres.utils import create_pg_engine, pg_url_from_config, set_pg_statement_timeout
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import InvalidatePoolError
 
 from hubspot_deals.errors import ConfigurationError
 
@@ -81,7 +81,8 @@ def _replace_closed(engine: Engine) -> None:
             waiting = select.poll()
             waiting.register(connection.fileno(), select.POLLIN)
             if waiting.poll(0):
-                raise DisconnectionError
+                # The others are as old, and the restart that closed this one closed them, too.
+                raise InvalidatePoolError
 
     event.listen(engine, "checkin", returned)
     event.listen(engine, "checkout", taken)

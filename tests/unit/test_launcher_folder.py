@@ -1,8 +1,10 @@
 """Where launcher and run host meet: private, and right about which workers live."""
 
+import fcntl
 import os
 import signal
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,20 @@ def test_a_run_has_one_worker(folder: LauncherFolder) -> None:
     assert folder.claim(RUN) is None
     assert folder.is_alive(RUN)
     os.close(claimed)
+
+
+def test_somebody_who_looks_does_not_keep_a_run_from_being_claimed(folder: LauncherFolder) -> None:
+    claimed = folder.claim(RUN)
+    assert claimed is not None
+    fcntl.flock(claimed, fcntl.LOCK_SH)
+    letting_go = threading.Timer(0.01, os.close, [claimed])
+    letting_go.start()
+
+    again = folder.claim(RUN)
+
+    letting_go.join()
+    assert again is not None
+    os.close(again)
 
 
 def test_a_worker_is_found_as_long_as_it_lives_whoever_started_it(folder: LauncherFolder) -> None:

@@ -1,0 +1,58 @@
+"""Dagster's storage over a few connections: replaced when PostgreSQL closed them, closed when idle."""
+
+import time
+from contextlib import ExitStack
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+from hubspot_deals.launcher.storage import shared_engine
+from hubspot_deals.local.environment import dagster_storage_url
+
+CONNECTIONS = 5
+SECONDS = 30
+OURS = "datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%from the pool%'"
+
+
+@pytest.fixture
+def engine(database_url):
+    engine = shared_engine(dagster_storage_url(database_url))
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def database(database_url):
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        yield connection
+
+
+def use(engine, connections=CONNECTIONS):
+    with ExitStack() as stack:
+        opened = [stack.enter_context(engine.connect()) for _ in range(connections)]
+        return [
+            one.scalar(sa.text("SELECT pg_backend_pid() /* from the pool */")) for one in opened
+        ]
+
+
+def test_connections_that_postgresql_closed_are_replaced(engine, database):
+    before = use(engine)
+    database.execute(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {OURS}")
+
+    after = use(engine)
+
+    assert len(set(after)) == CONNECTIONS
+    assert not set(before) & set(after)
+
+
+def test_an_idle_process_holds_no_connection(engine, database):
+    kept = use(engine, 1)
+    assert use(engine, 1) == kept
+
+    deadline = time.monotonic() + SECONDS
+    while database.execute(f"SELECT pid FROM pg_stat_activity WHERE {OURS}").fetchall():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+    assert use(engine, 1) != kept

@@ -1,4 +1,4 @@
-"""Dagster's storage over a few connections: replaced when PostgreSQL closed them, closed when idle."""
+"""Dagster's storage over a few connections: replaced when closed, closed when idle."""
 
 import time
 from contextlib import ExitStack

@@ -57,6 +57,7 @@ from hubspot_deals.warehouse.outcomes import TableResult
 from hubspot_deals.warehouse.paces import SharedPace
 from hubspot_deals.warehouse.pipeline import ScanPipeline
 
+_LOG_SECONDS: Final = 10.0
 _PREVIEW_ROWS: Final = 5
 _PREVIEW_COLUMNS: Final = ("id", "dealname", "amount", "dealstage", "closedate", "archived")
 
@@ -208,6 +209,7 @@ class _ScanRun:
         self._loader = loader
         self._waiting: dict[Table, list[pa.Table]] = {}
         self._log = log
+        self._logged = time.monotonic()
         self._began = time.monotonic()
         self._report = ScanReport()
 
@@ -262,12 +264,18 @@ class _ScanRun:
                 self._waiting[DEALS] = chunk.batches
                 self._load(chunk.checkpoint, dict(+cutter.unfit))
                 cutter.unfit.clear()
-                done = committed + self._loader.committed_deals
-                self._log.info("%s deals committed (of %s)", f"{done:,}", expected)
+                self._log_progress(committed + self._loader.committed_deals, expected)
         if must_load_users:
             self._fetch_users(stream.reader.owner_ids)
         if self._waiting:
             self._load()
+
+    def _log_progress(self, deals: int, expected: int | None) -> None:
+        """Each line is an event of Dagster, which takes the worker another connection."""
+        now = time.monotonic()
+        if now - self._logged >= _LOG_SECONDS:
+            self._logged = now
+            self._log.info("%s deals committed (of %s)", f"{deals:,}", expected)
 
     def _expected_deals(self) -> int | None:
         """HubSpot counts live deals only, so with archived ones the total is not known."""

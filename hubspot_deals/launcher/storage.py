@@ -35,6 +35,8 @@ _KEPT_CONNECTIONS: Final = 2
 _MORE_CONNECTIONS: Final = 6
 """Dagster asks from several threads, and now and then for a second connection while it has one."""
 _IDLE_SECONDS: Final = 2.0
+_WORKER_IDLE_SECONDS: Final = 0.3
+"""A worker needs the connection for something else, and connects again in three milliseconds."""
 _RETURNED: Final = "returned"
 
 _engines: dict[tuple[int, str], Engine] = {}
@@ -106,7 +108,7 @@ def _close_again_and_again(engine: Engine, used: threading.Event) -> None:
     while True:
         used.wait()
         used.clear()
-        time.sleep(_IDLE_SECONDS)
+        time.sleep(_WORKER_IDLE_SECONDS if _assumed else _IDLE_SECONDS)
         if not used.is_set():
             engine.dispose()
 

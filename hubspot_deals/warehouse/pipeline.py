@@ -60,7 +60,7 @@ class ScanPipeline:
 
     def __init__(self, database_url: SecretStr, name: str, *, session_name: str) -> None:
         """`session_name` is the PostgreSQL application name, by which past epochs are refused."""
-        _configure_dlt()
+        configure_dlt()
         self._is_new = True
         self._folder = Path(tempfile.mkdtemp(prefix="hubspot-deals-"))
         self._pipeline = dlt.pipeline(
@@ -223,7 +223,7 @@ def _empty_batch(table: Table) -> pa.Table:
     return pa.schema([*_STAMPS, *table.arrow_schema()]).empty_table()
 
 
-def _configure_dlt() -> None:
+def configure_dlt() -> None:
     """Give dlt the settings of every pipeline of ours."""
     configure_dlt_runtime()
     dlt.config["normalize.parquet_normalizer.add_dlt_load_id"] = True

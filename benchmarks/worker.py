@@ -14,13 +14,14 @@ from statistics import median
 from typing import Any, Final
 
 import click
+import httpx
 import psycopg
 from pydantic import SecretStr
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.figures import Figure, at_most, print_figures
-from benchmarks.worker_account import accept
+from benchmarks.worker_account import PROPERTIES, TOKEN, accept
 from hubspot_deals.local.throwaway import throwaway_postgres
 from hubspot_deals.warehouse.migrate import migrate
 from hubspot_sandbox.testing import SandboxControl, SandboxProcess
@@ -53,6 +54,7 @@ def run(deals: int = 100_000, many: int = 1_000_000, repetitions: int = 3) -> li
             with account(many) as url:
                 _empty(server.url)
                 scan = _scan(url, server.url, "many")
+                figures.append(_cost(many, scan, _page_bytes(url), _stored_bytes(server.url)))
             figures += _beside_smaller(many, scan, deals, [ours for _, ours in pairs])
     return figures
 
@@ -113,6 +115,34 @@ def _small_scans(url: str, database: str, count: int) -> Figure:
     facts = _child("scans", url, database, json.dumps(scan_ids))
     seconds = f"{_mid(facts, 'cpu'):.2f} CPU s, {_mid(facts, 'wall'):.2f} s"
     return Figure(f"{_SMALL} deals, in a fork of a warm process", seconds)
+
+
+def _page_bytes(url: str) -> int:
+    """Of a hundred deals as HubSpot sends them."""
+    parameters = {"limit": 100, "properties": ",".join(PROPERTIES)}
+    answer = httpx.get(
+        f"{url}/crm/v3/objects/deals",
+        params=parameters,
+        headers={"Authorization": f"Bearer {TOKEN}"},
+        trust_env=False,
+    )
+    return len(answer.raise_for_status().content)
+
+
+def _stored_bytes(database: str) -> int:
+    with psycopg.connect(database) as connection:
+        query = "SELECT pg_total_relation_size('hubspot_deals_extraction.deals')"
+        (size,) = connection.execute(query).fetchone() or (0,)
+    return int(size)
+
+
+def _cost(deals: int, scan: _Facts, page: int, stored: int) -> Figure:
+    read = page / 100 * deals
+    return Figure(
+        f"{deals:,} deals cost",
+        f"{scan['requests']:,} requests, {scan['cpu']:.0f} CPU s, {read / 1e9:.1f} GB read, "
+        f"{stored / 1e9:.1f} GB stored with indexes",
+    )
 
 
 def _beside_smaller(many: int, scan: _Facts, deals: int, smaller: list[_Facts]) -> Iterator[Figure]:

@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
@@ -28,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.worker_account import COLUMNS, PROPERTIES, TOKEN, settings_for
 from hubspot_deals.launcher.warmth import _MODULES as WARM_MODULES
-from hubspot_deals.scan import Launch, run_scan
+from hubspot_deals.scan import Launch, ScanReport, run_scan
 
 _STATUS = Path("/proc/self/status")
 
@@ -110,7 +111,7 @@ def _cell(text: str | None) -> str:
     return text
 
 
-def forked(work: Callable[[], None]) -> dict[str, Any]:
+def forked(work: Callable[[], object]) -> dict[str, Any]:
     """Do something in a fork of this process, as the run host does."""
     began = time.perf_counter()
     if (pid := os.fork()) == 0:
@@ -153,7 +154,7 @@ def scan(url: str, database: str, scan_id: str) -> None:
     facts: dict[str, Any] = {}
     with measured(facts):
         report = _scan(url, database, scan_id)
-    click.echo(json.dumps(facts | {"deals": report}))
+    click.echo(json.dumps(facts | {"requests": report.requests}))
 
 
 @main.command()
@@ -163,7 +164,7 @@ def scan(url: str, database: str, scan_id: str) -> None:
 def scans(url: str, database: str, scan_ids: str) -> None:
     """Small scans, each in a fork."""
     prepare()
-    found = [forked(lambda one=one: _scan(url, database, one)) for one in json.loads(scan_ids)]
+    found = [forked(partial(_scan, url, database, one)) for one in json.loads(scan_ids)]
     click.echo(json.dumps(found))
 
 
@@ -174,12 +175,11 @@ def prepare() -> None:
         import_module(name)
 
 
-def _scan(url: str, database: str, scan_id: str) -> int:
+def _scan(url: str, database: str, scan_id: str) -> ScanReport:
     log = logging.getLogger("benchmark")
-    report = run_scan(
+    return run_scan(
         settings_for(url, database), Launch(scan_id, "run", 0), log=log, is_cancelled=lambda: False
     )
-    return {count.table_name: count.stored for count in report.counts}["deals"]
 
 
 if __name__ == "__main__":

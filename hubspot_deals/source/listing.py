@@ -74,8 +74,8 @@ class ListedRange:
         self._searching: asyncio.Task[None] | None = None
         self._carving = asyncio.Lock()
         self._pool: int | None = None
-        self._without: set[int] = set()
-        """Shards that have no deals by the search's word."""
+        self._for_list: set[int] = set()
+        """Shards that no search tries again: it found no deals, or not all that it counted."""
         self._first_ids: dict[int, Sequence[int]] = {}
 
     async def read(self) -> None:
@@ -227,7 +227,7 @@ class ListedRange:
         if self._pool is None:
             # Never the end of the account: the search learns of new deals some seconds late.
             self._pool = ledger.take(
-                lambda key, shard: _has_end(shard) and key not in self._without
+                lambda key, shard: _has_end(shard) and key not in self._for_list
             ) or ledger.split(_has_end, least=_LEAST_SEARCHED)
         pool = self._pool
         if pool is None:
@@ -248,7 +248,7 @@ class ListedRange:
             # That there are no deals is left for the list to see.
             self._pool = None
             if not ledger.give_back(pool):
-                self._without.add(pool)
+                self._for_list.add(pool)
                 ledger.release(pool)
         if key is not None and not _is_same_length(shard.reached, ledger.shards[key]):
             self._give_to_list(key)
@@ -306,6 +306,7 @@ class ListedRange:
         proof = self._ledger.shards[key].proof
         if proof is not None:
             self._ledger.replace(key, Shard(proof.start, proof.top))
+        self._for_list.add(key)
         self._ledger.release(key)
 
     def _leave(self, pool: int) -> None:

@@ -50,7 +50,8 @@ class Pace(Protocol):
     async def reserve(self, key: str, interval: float, slack: float) -> float:
         """Take the next slot, `interval` after the last one; return how long to wait for it.
 
-        Slots of the last `slack` seconds that nobody took may still be taken.
+        Slots of the last `slack` seconds that nobody took may still be taken. Less than nothing
+        to wait tells that the slot has passed before the answer came.
         """
 
     async def postpone(self, key: str, seconds: float) -> None:

@@ -6,6 +6,7 @@ left to the list.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Sequence
 from enum import Enum, auto
 from itertools import pairwise
@@ -26,11 +27,15 @@ _LEAST_LISTED: Final = 12 * LIST_PAGE
 """Deals that make half a shard worth a request that may find it empty."""
 _LEAST_SEARCHED: Final = 4 * SEARCH_PAGE
 _SEGMENT: Final = 1_200
-_MOST_CHANGED: Final = 5_000
-"""So many recent changes cost less by list."""
+_MOST_CHANGED: Final = 0.1
+"""Part of all deals from which on recent changes cost less by list."""
 _PATIENCE: Final = 30.0
 """Seconds without any progress, with nothing left for the list, until a search is given up. When
 twenty scans share the account, a search waits that long for its turn."""
+_TRIAL: Final = 0.05
+"""Part of the settling time after which it is decided if the search helps."""
+LAG_SECONDS: Final = 60.0
+"""What was older than that when the scan began is in the search's index at once."""
 _LONGEST_SOUND_ID: Final = 15
 """Digits that a search which takes ids for floating-point numbers still tells apart."""
 
@@ -62,14 +67,19 @@ class _Search(Enum):
 class ListedRange:
     """The live deals of one account while they are read by shards; DisorderError if they can't be.
 
-    `known` are listed ids in a row: a search that helps must show the same.
+    `known` are listed ids in a row: a search that helps must show the same. `settling` are the
+    seconds after which the search's index has all that was there when the scan began.
     """
 
-    def __init__(self, reading: ShardReading, known: Sequence[int], *, searched: bool) -> None:
+    def __init__(
+        self, reading: ShardReading, known: Sequence[int], *, searched: bool, settling: float
+    ) -> None:
         self._reading = reading
         self._ledger = reading.ledger
         self._segments = Segments(reading, None)
         self._known = known
+        self._settling = settling
+        self._listed = 0
         self._search = _Search.ASKED if searched else _Search.UNSOUND
         self._searching: asyncio.Task[None] | None = None
         self._carving = asyncio.Lock()
@@ -84,6 +94,7 @@ class ListedRange:
         if self._ledger.searched and not await self._sweep():
             self._give_up_search()
             self._ledger.add(Shard(0, self._ledger.searched))
+            self._ledger.searched = 0
             await self._read_by_list()
 
     # -- by list
@@ -146,6 +157,7 @@ class ListedRange:
             reached = min(page.ids[-1], shard.upper or page.ids[-1])
             self._ledger.move(key, reached, gap=gap)
         reached = self._ledger.shards[key].reached
+        self._listed += len(page.ids)
         self._reading.put(page.deals, reserved=LIST_PAGE)
         following = page.following
         if following is None or shard.upper is None:
@@ -171,12 +183,20 @@ class ListedRange:
 
     async def _read_by_search(self) -> None:
         self._searching = asyncio.current_task()
-        if self._search is _Search.ASKED and await self._sound(self._ask_search()):
+        is_asked = self._search is _Search.ASKED and await self._pays()
+        if is_asked and await self._sound(self._ask_search()):
             self._search = _Search.SOUND
             self._ledger.wake()
             await work_together(self._search_on() for _ in range(SEARCH_READERS))
         else:
             self._give_up_search()
+
+    async def _pays(self) -> bool:
+        """Tell whether the list alone would take longer than a search has to settle."""
+        pause = _TRIAL * self._settling
+        await asyncio.sleep(pause)
+        left = (self._ledger.count or 0) - self._listed
+        return left * pause >= self._settling * self._listed
 
     async def _ask_search(self) -> bool:
         """Find out where the account ends, and whether the search shows what the list has."""
@@ -285,6 +305,8 @@ class ListedRange:
         Tell whether that was possible. The list needs none of it, it lags behind nothing.
         """
         reached, outlet = 0, self._reading.outlet
+        settled = self._ledger.since / 1000 + LAG_SECONDS + self._settling
+        await asyncio.sleep(min(settled - time.time(), self._settling))
         while True:
             bounds = [above_id(reached), up_to_id(self._ledger.searched)]
             try:
@@ -294,7 +316,7 @@ class ListedRange:
             except (UnsoundSearchError, HubSpotDealsError):
                 return False
             is_stuck = not window.is_last and (not window.ids or window.ids[0] <= reached)
-            if is_stuck or window.total > _MOST_CHANGED:
+            if is_stuck or window.total > _MOST_CHANGED * (self._ledger.count or 0):
                 return False
             await outlet.reserve(SEARCH_PAGE)
             self._reading.put(window.deals, reserved=SEARCH_PAGE)

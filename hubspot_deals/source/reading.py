@@ -20,7 +20,7 @@ from hubspot_deals.source.deals import (
     ListedPage,
     largest_page,
 )
-from hubspot_deals.source.listing import DisorderError, ListedRange, check_order
+from hubspot_deals.source.listing import LAG_SECONDS, DisorderError, ListedRange, check_order
 from hubspot_deals.source.outlet import PageOutlet
 from hubspot_deals.source.plan import Checkpoint, DealRange, SearchRange
 from hubspot_deals.source.search import UnsoundSearchError
@@ -30,8 +30,6 @@ from hubspot_deals.source.shards import Frontier, Shard, ShardLedger
 
 _TRIES: Final = 2
 """Of entering the list in the middle: a deal that changes just then looks like disorder."""
-_LAG_SECONDS: Final = 60.0
-"""What is older than that is in the search's index: seconds to half a minute were seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +37,13 @@ class Sizes:
     """From which numbers of deals on a range is read in other ways.
 
     More than `few` are read by shards: ten pages in a row take less than three seconds. From `many`
-    on the search helps the list: long enough for the index to know what was there at the start.
+    on the search helps the list, if that alone would take longer than `settling`: the seconds
+    until the search's index has what was there at the start; half a minute was seen at most.
     """
 
     few: int = 1_000
     many: int = 20_000
+    settling: float = 30.0
 
 
 async def read_plan(
@@ -113,7 +113,7 @@ class _RangeReader:
     async def _list(self, frontier: Frontier | None) -> None:
         """Read the list of live deals, in shards if it is worth it."""
         is_filtered = isinstance(self._range, SearchRange)
-        began = int((time.time() - _LAG_SECONDS) * 1000)
+        began = int((time.time() - LAG_SECONDS) * 1000)
         if frontier is None:
             page = await self._begin_list(LIST_INSTEAD if is_filtered else "")
             if page is None:
@@ -125,7 +125,12 @@ class _RangeReader:
         reading = self._sharded(ShardLedger(frontier))
         known = page.ids[len(page.ids) // 2 :]
         is_big = frontier.count is not None and frontier.count >= self._sizes.many
-        await ListedRange(reading, known, searched=is_big and not is_filtered).read()
+        await ListedRange(
+            reading,
+            known,
+            searched=is_big and not is_filtered,
+            settling=self._sizes.settling,
+        ).read()
         self._finish()
 
     async def _begin_list(self, prefix: str) -> ListedPage | None:

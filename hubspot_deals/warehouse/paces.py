@@ -1,5 +1,6 @@
 """One pace for all workers that draw on the same HubSpot budget, on whatever machine they are."""
 
+import time
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,14 +21,18 @@ class SharedPace:
     connection: Connection[Any]
 
     async def reserve(self, key: str, interval: float, slack: float) -> float:
-        """Take the next slot; return how many seconds to wait for it."""
-        return await anyio.to_thread.run_sync(self._reserve, key, interval, slack)
+        """Take the next slot; return how many seconds to wait for it.
+
+        Less than none when this process was so busy that it hears of the slot too late.
+        """
+        wait, heard_at = await anyio.to_thread.run_sync(self._reserve, key, interval, slack)
+        return wait - (time.monotonic() - heard_at)
 
     async def postpone(self, key: str, seconds: float) -> None:
         """Let no slot be earlier than in so many seconds."""
         await anyio.to_thread.run_sync(self._postpone, key, seconds)
 
-    def _reserve(self, key: str, interval: float, slack: float) -> float:
+    def _reserve(self, key: str, interval: float, slack: float) -> tuple[float, float]:
         row = self.connection.execute(
             "INSERT INTO hubspot_deals.request_paces AS p (key, next_at)"
             " VALUES (%(key)s, clock_timestamp() + make_interval(secs => %(interval)s))"
@@ -37,7 +42,7 @@ class SharedPace:
             " RETURNING extract(epoch FROM next_at - clock_timestamp()) - %(interval)s",
             {"key": key, "interval": interval, "slack": slack},
         ).fetchone()
-        return max(float(row[0]), 0.0) if row else 0.0
+        return max(float(row[0]), 0.0) if row else 0.0, time.monotonic()
 
     def _postpone(self, key: str, seconds: float) -> None:
         self.connection.execute(

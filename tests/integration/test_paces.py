@@ -60,7 +60,7 @@ def test_a_slot_that_is_postponed_is_postponed_for_everybody(connect):
 
     waits = asyncio.run(scenario())
     assert 4 < waits[0] <= 5
-    assert waits[1] == 0.0
+    assert waits[1] <= 0.0
 
 
 def test_slots_that_nobody_took_may_be_made_up_for_within_the_slack(connect):
@@ -82,3 +82,17 @@ def test_a_clock_that_was_set_back_holds_nobody_up_for_long(connect):
     )
     wait = asyncio.run(SharedPace(connection).reserve("key", 0.01, 0.0))
     assert wait <= 600
+
+
+def test_a_slot_that_a_busy_process_hears_of_too_late_counts_as_missed(connect):
+    async def scenario():
+        pace, other = SharedPace(connect()), connect()
+        await pace.reserve("key", 0.01, 0.0)
+        with other.transaction():
+            other.execute("SELECT 1 FROM hubspot_deals.request_paces FOR UPDATE")
+            reserved = asyncio.create_task(pace.reserve("key", 0.01, 0.0))
+            await asyncio.sleep(0.2)
+        time.sleep(0.5)  # noqa: ASYNC251 - what a busy process does to its event loop
+        return await reserved
+
+    assert -1.0 < asyncio.run(scenario()) < -0.3

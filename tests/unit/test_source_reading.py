@@ -24,7 +24,7 @@ LONG_AGO = 1_000
 NO_SEARCH = HubSpotRequestError("POST search", 404, "no")
 FORBIDDEN = HubSpotScopeError("POST search", ["crm.objects.deals.read"], "no")
 DOWN = HubSpotUnavailableError("POST search", "502", 3)
-SIZES = Sizes(few=300, many=1_000)
+SIZES = Sizes(few=300, many=1_000, settling=0.0)
 ROOM = 4_500
 # Clusters of nine, ten and eleven digits, with gaps inside and between them.
 IDS = sorted(

@@ -6,7 +6,9 @@ all of the time is spent waiting for its budgets, so the machine's own speed mat
 takes about eight minutes.
 
 The rate of a reading is that of its steady state: from the moment at which a tenth of the deals has
-come to the moment at which nine tenths have. Whether no deal is missing or comes twice is checked.
+come to the moment at which nine tenths have. Scans that run together are measured from the first
+start to the last end, beside the ideal time: the deals of all of them at 2,900 a second.
+Whether no deal is missing or comes twice is checked.
 """
 
 import base64
@@ -193,7 +195,9 @@ def accept(settings: PipelineSettings, scan_id: str) -> None:
     asyncio.run(store())
 
 
-def run(repetitions: int, deals: int, together: int, scans: int) -> list[Figure]:
+def run(
+    repetitions: int = 1, deals: int = 100_000, together: int = 70_000, scans: int = 8
+) -> list[Figure]:
     """Measure; one figure for each promise. `together` deals for each of several `scans`."""
     both = LIST_RATE + SEARCH_RATE
     kinds: list[tuple[str, Callable[[], Reading], int, float]] = [
@@ -258,7 +262,7 @@ def no_refusals(what: str, readings: Sequence[Reading]) -> Figure:
 @click.command()
 @click.option("--repetitions", default=1, show_default=True)
 @click.option("--deals", default=100_000, show_default=True)
-@click.option("--together", default=30_000, show_default=True, help="Deals when scans share them.")
+@click.option("--together", default=70_000, show_default=True, help="Deals when scans share them.")
 @click.option("--scans", default=8, show_default=True, help="How many share an account; 0 none.")
 def main(repetitions: int, deals: int, together: int, scans: int) -> None:
     """Measure how fast deals are read at HubSpot's limits."""

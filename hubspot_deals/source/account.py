@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from threading import Lock
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from pydantic import SecretStr
@@ -30,6 +30,9 @@ from hubspot_deals.source.plan import Checkpoint, DealRange
 from hubspot_deals.source.properties import fetch_definitions
 from hubspot_deals.source.reading import read_plan
 from hubspot_deals.source.retries import zone_of
+
+if TYPE_CHECKING:
+    from hubspot_deals.source.search import Extent
 
 _T = TypeVar("_T")
 _READ_AHEAD_DEALS: Final = 1_600
@@ -62,6 +65,7 @@ class HubSpotAccount(AbstractContextManager["HubSpotAccount"]):
         """What could not be read, and what that means for the scan."""
         self._portal: BlockingPortal | None = None
         self._lock = Lock()
+        self._extents: dict[DateRange | None, Extent] = {}
         self._under_way: set[Future[Any]] = set()
         self._abort_error: Exception | None = None
 
@@ -134,7 +138,7 @@ class HubSpotAccount(AbstractContextManager["HubSpotAccount"]):
 
     def count_deals(self, span: DateRange | None) -> int | None:
         """Return HubSpot's own count of live deals in a range; None where it gives none."""
-        reader = DealReader(self._client, self._endpoints, ())
+        reader = DealReader(self._client, self._endpoints, (), extents=self._extents)
         return self._call(lambda: reader.count(span))
 
     @contextmanager
@@ -150,7 +154,7 @@ class HubSpotAccount(AbstractContextManager["HubSpotAccount"]):
 
         `earlier` are id and owner of the deals that an earlier run has read before `start`.
         """
-        reader = DealReader(self._client, self._endpoints, properties)
+        reader = DealReader(self._client, self._endpoints, properties, extents=self._extents)
         for deal_id, owner_id in earlier:
             reader.remember(int(deal_id), owner_id)
         outlet = PageOutlet(reader, _READ_AHEAD_DEALS)

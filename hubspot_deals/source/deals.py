@@ -27,7 +27,7 @@ from hubspot_deals.source.plan import (
     is_inside,
 )
 from hubspot_deals.source.properties import OWNER_PROPERTY
-from hubspot_deals.source.search import SEARCH_PAGE, DealSearch, UnsoundSearchError
+from hubspot_deals.source.search import SEARCH_PAGE, DealSearch, Extent, UnsoundSearchError
 
 LIST_PAGE: Final = 100
 _LONGEST_QUERY: Final = 3_500
@@ -66,7 +66,8 @@ class DealPage:
 class DealReader:
     """Reads one scan's deals.
 
-    `seen` holds the ids of all earlier pages, committed ones too; `owner_ids` the owners met.
+    `seen` holds the ids of all earlier pages, committed ones too; `owner_ids` the owners met;
+    `extents` what HubSpot has counted.
     """
 
     client: HubSpotClient
@@ -74,22 +75,7 @@ class DealReader:
     properties: Sequence[str]
     seen: BitMap64 = field(default_factory=BitMap64)
     owner_ids: set[str] = field(default_factory=set)
-
-    async def pages(
-        self,
-        plan: Sequence[DealRange],
-        start: Checkpoint = Checkpoint(),  # noqa: B008 - frozen
-    ) -> AsyncIterator[DealPage]:
-        """Yield every page of the plan from a checkpoint on, one after the other."""
-        for number, deal_range in enumerate(plan):
-            if number < start.range_no:
-                continue
-            cursor = start.cursor if number == start.range_no else None
-            async for deals, after in self.walk(deal_range, cursor):
-                following = (
-                    Checkpoint(number, after) if after is not None else Checkpoint(number + 1)
-                )
-                yield DealPage(self.sift(deals, deal_range), following)
+    extents: dict[DateRange | None, Extent] = field(default_factory=dict)
 
     def walk(self, deal_range: DealRange, cursor: str | None) -> AsyncIterator[Page]:
         """Yield the pages of a range from a cursor on, in the server's own order."""
@@ -134,8 +120,15 @@ class DealReader:
             self.owner_ids.add(owner_id)
 
     async def count(self, span: DateRange | None) -> int | None:
-        """Return how many live deals a date range has by HubSpot's count; None where it is mute."""
-        return await self.search.count(span)
+        """Return how many live deals a date range had when that was first asked; None if mute."""
+        extent = await self.measure(span)
+        return None if extent is None else extent.total
+
+    async def measure(self, span: DateRange | None) -> Extent | None:
+        """Return how many live deals a date range had, and the newest, when first asked."""
+        if span not in self.extents and (extent := await self.search.measure(span)) is not None:
+            self.extents[span] = extent
+        return self.extents.get(span)
 
     def sift(self, deals: Sequence[dict[str, Any]], deal_range: DealRange) -> list[dict[str, Any]]:
         """Return the deals that belong to a range and that no earlier page had.

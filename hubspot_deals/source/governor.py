@@ -11,7 +11,7 @@ process, or, with a pace in the database, every worker that reads the same accou
 import asyncio
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Protocol
@@ -24,7 +24,7 @@ SEARCHES_PER_SECOND: Final = 5
 _LIMIT: Final = re.compile(r"[0-9]{1,9}")
 _BUCKET: Final = 2
 """Requests that may go at once."""
-_BUNCHING: Final = {"ten-second": 0.25, "search": 0.03}
+_BUNCHING: Final = {"ten-second": 0.25, "search": 0.04}
 """Seconds by which a request may catch up with an earlier one on its way to HubSpot. What arrives
 in a window was sent in the window and this; the pace is such that both together hold the limit."""
 _MISSED_SLOTS: Final = 3
@@ -85,6 +85,9 @@ class _Gate:
     closed_until: float = 0.0
     """Until when this process sends nothing: others learn of it by the next slot."""
     must_postpone: bool = False
+    waiting: int = 0
+    """Requests of this process that wait for a slot."""
+    last_wait: float = 0.0
 
 
 class Governor:
@@ -102,6 +105,8 @@ class Governor:
         share: float = 1.0,
     ) -> None:
         self.throttled_seconds = 0.0
+        self.when_admitted: Callable[[], None] = lambda: None
+        """Is called each time that a request needs to wait no longer."""
         self._pace = pace or LocalPace()
         self._share = share
         self._gates = {
@@ -117,11 +122,25 @@ class Governor:
         """Wait until one more request may be sent."""
         began = time.monotonic()
         gate = self._gates[budget]
-        for _ in range(_MISSED_SLOTS):
-            if await self._wait_for_slot(budget, gate) <= _BUNCHING[budget]:
-                break
+        gate.waiting += 1
+        try:
+            for _ in range(_MISSED_SLOTS):
+                if await self._wait_for_slot(budget, gate) <= _BUNCHING[budget]:
+                    break
+        finally:
+            gate.waiting -= 1
+            self.when_admitted()
         gate.factor = min(1.0, gate.factor + _RECOVERY)
-        self.throttled_seconds += time.monotonic() - began
+        gate.last_wait = time.monotonic() - began
+        self.throttled_seconds += gate.last_wait
+
+    def is_free(self, budget: Budget) -> bool:
+        """Tell whether no request of this process waits: only then is one more reader of use."""
+        return not self._gates[budget].waiting
+
+    def last_wait(self, budget: Budget) -> float:
+        """Seconds that the last request has waited for its slot."""
+        return self._gates[budget].last_wait
 
     async def _wait_for_slot(self, budget: Budget, gate: _Gate) -> float:
         """Wait for the next slot; return the seconds by which it was missed all the same."""

@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 
 from hubspot_deals.errors import HubSpotDealsError
 from hubspot_deals.source.deals import LIST_PAGE, ListedPage
+from hubspot_deals.source.governor import Budget
 from hubspot_deals.source.plan import above_id, changed_since, up_to_id
 from hubspot_deals.source.search import SEARCH_PAGE, UnsoundSearchError
 from hubspot_deals.source.segments import LEAST_PAGES, SEARCH_READERS, Segments, ShardReading
@@ -27,6 +28,12 @@ _LEAST_LISTED: Final = 12 * LIST_PAGE
 """Deals that make half a shard worth a request that may find it empty."""
 _LEAST_SEARCHED: Final = 4 * SEARCH_PAGE
 _SEGMENT: Final = 1_200
+_LONG_WAIT: Final = 0.6
+"""Seconds that a search takes. Where it waits for its slot as long, other scans use the budget too:
+few readers do, and short segments keep all of them busy to the end."""
+_SHORT_SEGMENT: Final = 2 * SEARCH_PAGE
+_LONGEST_JUMP: Final = 9_800
+"""Deals that a search may skip: it shows 10,000."""
 _MOST_CHANGED: Final = 0.1
 """Part of all deals from which on recent changes cost less by list."""
 _PATIENCE: Final = 30.0
@@ -76,6 +83,8 @@ class ListedRange:
     ) -> None:
         self._reading = reading
         self._ledger = reading.ledger
+        self._governor = reading.reader.client.governor
+        self._governor.when_admitted = self._ledger.wake
         self._segments = Segments(reading, None)
         self._known = known
         self._settling = settling
@@ -84,6 +93,8 @@ class ListedRange:
         self._searching: asyncio.Task[None] | None = None
         self._carving = asyncio.Lock()
         self._pool: int | None = None
+        self._end: int | None = None
+        """The newest deal of the start: what comes later the search learns of too late."""
         self._for_list: set[int] = set()
         """Shards that no search tries again: it found no deals, or not all that it counted."""
         self._first_ids: dict[int, Sequence[int]] = {}
@@ -107,14 +118,19 @@ class ListedRange:
     async def _list(self) -> None:
         while self._ledger.shards:
             key = self._ledger.take(self._is_for_the_list)
-            if key is None:
-                key = self._ledger.split(lambda _: True, least=_LEAST_LISTED, spared=self._pool)
+            if key is None and self._governor.is_free(Budget.BURST):
+                key = self._split()
             if key is None:
                 await self._wait()
                 continue
             if (proof := self._ledger.shards[key].proof) is not None:
                 self._ledger.replace(key, Shard(proof.start, proof.top))
             await self._walk(key)
+
+    def _split(self) -> int | None:
+        ledger = self._ledger
+        key = ledger.largest(least=_LEAST_LISTED, spared=self._pool)
+        return None if key is None else ledger.halve(key)
 
     def _is_for_the_list(self, _: int, shard: Shard) -> bool:
         return shard.proof is None or self._search is _Search.UNSOUND
@@ -155,7 +171,7 @@ class ListedRange:
         if page.ids:
             gap = (page.ids[-1] - page.ids[0]) / len(page.ids)
             reached = min(page.ids[-1], shard.upper or page.ids[-1])
-            self._ledger.move(key, reached, gap=gap)
+            self._ledger.move(key, reached, gap=gap, read=len(page.ids))
         reached = self._ledger.shards[key].reached
         self._listed += len(page.ids)
         self._reading.put(page.deals, reserved=LIST_PAGE)
@@ -202,20 +218,22 @@ class ListedRange:
         """Find out where the account ends, and whether the search shows what the list has."""
         search = self._reading.reader.search
         below = above_id(self._known[0] - 1)
-        newest, window = await asyncio.gather(search.newest_id(), search.window([below]))
-        self._ledger.newest = newest
+        extent, window = await asyncio.gather(
+            self._reading.reader.measure(None), search.window([below])
+        )
+        self._ledger.newest = self._end = extent.newest if extent else None
         missed = {number for number in self._known if number not in set(window.ids)}
         if missed:
             # Unless it is gone meanwhile.
             ids, _ = await self._reading.reader.list_ids(str(self._known[0] - 1))
             missed &= set(ids)
-        return newest is not None and not missed
+        return self._end is not None and not missed
 
     async def _search_on(self) -> None:
         while self._search is _Search.SOUND and self._ledger.shards:
             async with self._carving:
                 key = self._ledger.take(lambda _, shard: shard.proof is not None)
-                if key is None:
+                if key is None and self._governor.is_free(Budget.SEARCH):
                     key = await self._sound(self._carve())
             if key is not None:
                 await self._sound(self._segments.walk(key))
@@ -242,47 +260,69 @@ class ListedRange:
         self._ledger.wake()
 
     async def _carve(self) -> int | None:
-        """Cut a segment off the low end of a shard that only this method and `split` change."""
+        """Cut a segment off the low end of a shard that only this method and the list change."""
         ledger = self._ledger
         if self._pool is None:
-            # Never the end of the account: the search learns of new deals some seconds late.
             self._pool = ledger.take(
                 lambda key, shard: _has_end(shard) and key not in self._for_list
-            ) or ledger.split(_has_end, least=_LEAST_SEARCHED)
+            )
+        if self._pool is None:
+            return await self._cut_ahead()
         pool = self._pool
-        if pool is None:
-            return None
-        shard = ledger.shards[pool]
         ledger.fix(pool, fixed=True)
         try:
             key = await self._segments.carve(pool, self._segment_size(ledger.estimate(pool)))
         finally:
             ledger.fix(pool, fixed=False)
-        if pool not in ledger.shards:
-            self._pool = None
-        elif self._search is _Search.UNSOUND:
-            self._leave(pool)
-        elif key is not None:
-            ledger.found(pool, deals=True)
-        else:
+        if pool in ledger.shards and (key is None or self._search is _Search.UNSOUND):
             # That there are no deals is left for the list to see.
+            self._for_list.add(pool)
+            self._leave(pool)
+        elif pool not in ledger.shards:
             self._pool = None
-            if not ledger.give_back(pool):
-                self._for_list.add(pool)
-                ledger.release(pool)
-        if key is not None and not _is_same_length(shard.reached, ledger.shards[key]):
+        return self._checked(key)
+
+    async def _cut_ahead(self) -> int | None:
+        """Take the upper part of a shard that the list is reading, and a segment off that."""
+        ledger = self._ledger
+        key = ledger.largest(least=_LEAST_SEARCHED)
+        if key is None or self._end is None:
+            return None
+        # A third of all deals is what the search reads while the list reads the others.
+        most = min(_LONGEST_JUMP, (ledger.count or 0) // 3)
+        pages = min(int(ledger.estimate(key)) // 2, most) // SEARCH_PAGE
+        ledger.fix(key, fixed=True)
+        try:
+            keys = await self._segments.cut_ahead(key, pages * SEARCH_PAGE, self._end)
+        finally:
+            ledger.fix(key, fixed=False)
+        if keys is None:
+            return None
+        pool, segment = keys
+        if pool in ledger.shards:
+            self._pool = pool
+            if self._search is _Search.UNSOUND:
+                self._leave(pool)
+        return self._checked(segment)
+
+    def _checked(self, key: int | None) -> int | None:
+        """Return a segment, or leave it to the list if its ids may be compared in another way."""
+        if key is not None and not _is_same_length(self._ledger.shards[key]):
             self._give_to_list(key)
             return None
         return key
 
-    @staticmethod
-    def _segment_size(left: float) -> int:
+    def _segment_size(self, left: float) -> int:
         """Return how many deals to cut off: fewer near the end, and no more than are left.
 
         One page of a shard that nothing is known of: it tells how many deals there are.
         """
-        pages = max(LEAST_PAGES, int(left) // (SEARCH_READERS * SEARCH_PAGE))
-        return min(_SEGMENT, min(pages, ceil(left / SEARCH_PAGE) or 1) * SEARCH_PAGE)
+        if self._governor.last_wait(Budget.SEARCH) > _LONG_WAIT:
+            most = _SHORT_SEGMENT
+        else:
+            pages = max(LEAST_PAGES, int(left) // (SEARCH_READERS * SEARCH_PAGE))
+            most = min(_SEGMENT, pages * SEARCH_PAGE)
+        return min(most, (ceil(left / SEARCH_PAGE) or 1) * SEARCH_PAGE)
 
     async def _settle(self, key: int) -> None:
         """Close a segment that is proved; leave it to the list otherwise."""
@@ -340,7 +380,9 @@ def _has_end(shard: Shard) -> bool:
     return shard.upper is not None and shard.proof is None
 
 
-def _is_same_length(start: int, segment: Shard) -> bool:
+def _is_same_length(segment: Shard) -> bool:
     """Check that ids of a segment compare alike as numbers and as texts, which servers may do."""
-    top = segment.proof.top if segment.proof else segment.upper
-    return top is not None and len(str(start)) == len(str(top)) <= _LONGEST_SOUND_ID
+    proof = segment.proof
+    if proof is None or proof.top is None:
+        return False
+    return len(str(proof.start)) == len(str(proof.top)) <= _LONGEST_SOUND_ID

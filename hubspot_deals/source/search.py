@@ -65,6 +65,14 @@ class SearchWindow:
 
 
 @dataclass(frozen=True, slots=True)
+class Extent:
+    """How many deals there are, and the highest of their ids; None if there are none."""
+
+    total: int
+    newest: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class DealSearch:
     """Searches one account's deals with these properties."""
 
@@ -94,20 +102,23 @@ class DealSearch:
         yield deals, None
 
     async def count(self, span: DateRange | None) -> int | None:
-        """Return how many live deals a range has by HubSpot's count; None where it is mute.
+        """Return how many live deals a range has by HubSpot's count; None where it is mute."""
+        counted = await self.measure(span)
+        return None if counted is None else counted.total
 
-        By date alone, so that it proves the reading by id. The number is for that and for
+    async def measure(self, span: DateRange | None) -> Extent | None:
+        """Return how many live deals a range has, and which is the newest; None if HubSpot is mute.
+
+        By date alone, so that it proves the reading by id. The numbers are for that and for
         progress, so no fault of the search ends a scan here.
         """
-        return await self.count_within(date_filters(span))
-
-    async def newest_id(self) -> int | None:
-        """Return the highest id of all live deals; None where the search does not tell it."""
         try:
-            page = await self._search([], limit=1, descending=True)
+            page = await self._search(date_filters(span), limit=1, descending=True)
+            newest = max(map(id_number, deals_of(page)), default=None)
         except HubSpotDealsError:
             return None
-        return max(map(id_number, deals_of(page)), default=None)
+        total = page.get("total")
+        return Extent(total, newest) if isinstance(total, int) else None
 
     async def window(
         self, bounds: Sequence[Mapping[str, str]], *, skipped: int = 0

@@ -8,6 +8,7 @@ import asyncio
 from typing import Final
 
 from hubspot_deals.contract import DateRange
+from hubspot_deals.source.governor import Budget
 from hubspot_deals.source.search import SEARCH_PAGE, UnsoundSearchError
 from hubspot_deals.source.segments import LEAST_PAGES, SEARCH_READERS, Segments, ShardReading
 from hubspot_deals.source.shards import work_together
@@ -23,6 +24,8 @@ class SearchedRange:
     def __init__(self, reading: ShardReading, span: DateRange) -> None:
         self._reading = reading
         self._ledger = reading.ledger
+        self._governor = reading.reader.client.governor
+        self._governor.when_admitted = self._ledger.wake
         self._segments = Segments(reading, span)
         self._span = span
 
@@ -34,7 +37,7 @@ class SearchedRange:
     async def _work(self) -> None:
         while self._ledger.shards:
             key = self._ledger.take(lambda _, shard: shard.proof is not None)
-            if key is None:
+            if key is None and self._governor.is_free(Budget.SEARCH):
                 key = await self._carve()
             if key is None:
                 if self._ledger.shards:

@@ -56,14 +56,44 @@ class Segments:
         shard = ledger.shards[pool]
         skipped = max(0, size - SEARCH_PAGE)
         window = await self._window(shard, skipped=skipped)
-        if window.total == 0 or ledger.shards.get(pool) is not shard:
+        if window.total == 0 or not _still_holds(ledger.shards.get(pool), shard, window):
             self.reading.outlet.give_back(SEARCH_PAGE)
             return None
+        left = window.total - skipped - len(window.ids)
+        is_whole = ledger.shards[pool] == shard
+        return self._cut_segment(pool, window, skipped, left if is_whole else left // 2)
+
+    async def cut_ahead(self, key: int, skipped: int, end: int) -> tuple[int, int] | None:
+        """Cut a shard behind so many deals, where its reader goes on meanwhile.
+
+        Return the keys of the upper part and of a segment of one page at its low end; the part
+        above `end` is left over. None if the shard has less; the ledger has then learned how much.
+        """
+        ledger = self.reading.ledger
+        shard = ledger.shards[key]
+        upper = end if shard.upper is None else shard.upper
+        window = await self._window(replace(shard, upper=upper), skipped=skipped)
+        below, now = window.ids[0] - 1 if window.ids else 0, ledger.shards.get(key)
+        if now is None or now.upper != shard.upper or below <= now.reached:
+            self.reading.outlet.give_back(SEARCH_PAGE)
+            if now is not None:
+                ledger.learn(key, left=window.total)
+            return None
+        if shard.upper is None:
+            ledger.end_before(key, end)
+        pool = ledger.cut(key, below)
+        ledger.learn(key, left=skipped)
+        window = replace(window, total=window.total - skipped)
+        return pool, self._cut_segment(pool, window, 0, window.total - len(window.ids))
+
+    def _cut_segment(self, pool: int, window: SearchWindow, skipped: int, left: int) -> int:
+        """Make a segment of the deals up to the end of a page, and put the page."""
+        ledger = self.reading.ledger
+        shard = ledger.shards[pool]
         segment = _segment_before(window, shard, skipped)
         if window.ids and not window.is_last:
-            last, left = window.ids[-1], window.total - skipped - len(window.ids)
-            top = last if shard.upper is None else shard.upper
-            ledger.move(pool, last, gap=(top - last) / max(left, 1))
+            ledger.shards[pool] = replace(shard, reached=window.ids[-1])
+            ledger.learn(pool, left=left)
         else:
             ledger.close(pool)
         key = ledger.add(segment, held=True)
@@ -124,6 +154,15 @@ def _check_bounds(window: SearchWindow, shard: Shard) -> None:
         window.ids[0] <= shard.reached or (highest is not None and window.ids[-1] > highest)
     ):
         raise UnsoundSearchError
+
+
+def _still_holds(now: Shard | None, asked: Shard, window: SearchWindow) -> bool:
+    """Tell whether a page is of a shard all the same whose upper part was taken meanwhile."""
+    if now is None or now.reached != asked.reached:
+        return False
+    if now.upper == asked.upper:
+        return True
+    return bool(window.ids) and now.upper is not None and window.ids[-1] < now.upper
 
 
 def _has_more(shard: Shard) -> bool:

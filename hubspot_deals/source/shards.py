@@ -83,12 +83,14 @@ class Frontier:
 class _Outlook:
     """What was learned about the rest of a shard.
 
+    `gap` is from one id to the next on its last page, `left` how many deals a search has counted.
     `cut` is the part of it that a split leaves; ids come in clusters, so halves may be empty. While
     that is not known of the half with the key `unknown`, none is split off again.
     """
 
     parent: int | None
     gap: float | None = None
+    left: int | None = None
     cut: int = 2
     unknown: int | None = None
 
@@ -131,10 +133,13 @@ class ShardLedger:
         self.wake()
         return self._last_key
 
-    def move(self, key: int, reached: int, *, gap: float) -> None:
-        """Note that a shard is read up to an id; `gap` is from one id to the next there."""
+    def move(self, key: int, reached: int, *, gap: float, read: int) -> None:
+        """Note that so many deals are read, up to an id; `gap` is from one id to the next there."""
         self.shards[key] = replace(self.shards[key], reached=reached)
-        self._outlooks[key].gap = max(1.0, gap)
+        outlook = self._outlooks[key]
+        outlook.gap = max(1.0, gap)
+        if outlook.left is not None:
+            outlook.left = max(0, outlook.left - read)
         self.wake()
 
     def found(self, key: int, *, deals: bool) -> None:
@@ -180,52 +185,62 @@ class ShardLedger:
                 return key
         return None
 
-    def split(
-        self, wanted: Callable[[Shard], bool], *, least: int, spared: int | None = None
-    ) -> int | None:
-        """Take the upper part of the shard that has most left, if that is worth it.
+    def largest(self, *, least: int, spared: int | None = None) -> int | None:
+        """Return the shard that has most left, if that is so much and it may be cut.
 
-        The `spared` one has to have much more left than others.
+        The `spared` one has to have much more left than others, and may be cut at any time.
         """
         able = [
             key
             for key, shard in self.shards.items()
             if shard.proof is None
-            and key not in self._fixed
+            and (key not in self._fixed or key == spared)
             and self._outlooks[key].unknown is None
-            and wanted(shard)
         ]
         key = max(
             able,
             key=lambda key: self.estimate(key) / (_SPARED if key == spared else 1),
             default=None,
         )
-        if key is None or self.estimate(key) < least:
-            return None
+        return None if key is None or self.estimate(key) < least else key
+
+    def halve(self, key: int) -> int | None:
+        """Take the upper part of a shard, blindly: nobody knows yet whether it has deals."""
         shard = self.shards[key]
         middle = shard.reached + (self._end(shard) - shard.reached) // self._outlooks[key].cut
         if middle <= shard.reached:
             return None
-        self.shards[key] = replace(shard, upper=middle)
-        half = self.add(Shard(middle, shard.upper), held=True, parent=key)
-        self._outlooks[key].unknown = half
+        half, outlook = self.cut(key, middle), self._outlooks[key]
+        outlook.unknown = half
+        if outlook.left is not None:
+            outlook.left //= 2
         return half
 
-    def give_back(self, key: int) -> bool:
-        """Join a shard to the one below it again, and cut that one lower next; tell if it could."""
+    def cut(self, key: int, middle: int) -> int:
+        """Take the part of a shard above an id."""
         shard = self.shards[key]
-        for below, other in self.shards.items():
-            is_free = other.proof is None and below not in self._fixed
-            if is_free and other.upper == shard.reached:
-                self.shards[below] = replace(other, upper=shard.upper)
-                self.found(key, deals=False)
-                self.close(key)
-                return True
-        return False
+        self.shards[key] = replace(shard, upper=middle)
+        return self.add(Shard(middle, shard.upper), held=True, parent=key)
+
+    def end_before(self, key: int, upper: int) -> None:
+        """Leave the part of a shard above an id to whoever takes it next."""
+        shard = self.shards[key]
+        self.shards[key] = replace(shard, upper=upper)
+        self.add(Shard(upper, shard.upper))
+
+    def learn(self, key: int, *, left: int) -> None:
+        """Note how many deals a shard has left."""
+        self._outlooks[key].left = left
 
     def estimate(self, key: int) -> float:
-        """Guess how many deals a shard has left, from the ids on its last page; 0 before that."""
-        gap, shard = self._outlooks[key].gap, self.shards[key]
+        """Tell or guess, from the ids on its last page, how many deals a shard has left.
+
+        0 before it has one.
+        """
+        outlook, shard = self._outlooks[key], self.shards[key]
+        if outlook.left is not None:
+            return outlook.left
+        gap = outlook.gap
         return max(0.0, (self._end(shard) - shard.reached) / gap) if gap else 0.0
 
     async def change(self) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from hubspot_deals.contract import DateRange
 from hubspot_deals.errors import HubSpotProtocolError, HubSpotRequestError
-from hubspot_deals.source.deals import DealReader
+from hubspot_deals.source.deals import DealPage, DealReader
 from hubspot_deals.source.endpoints import Endpoints
 from hubspot_deals.source.plan import Checkpoint, ListRange, SearchRange
 
@@ -45,7 +45,9 @@ class Account:
                     if item["id"] in wanted
                 ]
             }
-        assert body["sorts"] == [{"propertyName": "hs_object_id", "direction": "ASCENDING"}]
+        # A count also tells the newest deal.
+        direction = "DESCENDING" if body["limit"] == 1 else "ASCENDING"
+        assert body["sorts"] == [{"propertyName": "hs_object_id", "direction": direction}]
         groups = body["filterGroups"]
         above = int(groups[0]["filters"][0]["value"]) if groups else 0
         found = sorted(
@@ -85,10 +87,17 @@ def read(client, *plan, start=None, earlier=(), properties=("dealname",)):
     for item in earlier:
         reader.remember(int(item["id"]), item["properties"].get("hubspot_owner_id"))
 
-    async def collect():
-        return [found async for found in reader.pages(plan, start or Checkpoint())]
+    start, pages = start or Checkpoint(), []
 
-    return asyncio.run(collect()), reader
+    async def collect():
+        for number, deal_range in list(enumerate(plan))[start.range_no :]:
+            cursor = start.cursor if number == start.range_no else None
+            async for deals, after in reader.walk(deal_range, cursor):
+                at = Checkpoint(number + 1) if after is None else Checkpoint(number, after)
+                pages.append(DealPage(reader.sift(deals, deal_range), at))
+
+    asyncio.run(collect())
+    return pages, reader
 
 
 def ids(pages):

@@ -13,6 +13,7 @@ from hubspot_deals.errors import HubSpotRequestError, HubSpotScopeError, HubSpot
 from hubspot_deals.source import searching
 from hubspot_deals.source.deals import DealReader
 from hubspot_deals.source.endpoints import Endpoints
+from hubspot_deals.source.governor import Budget, Governor
 from hubspot_deals.source.outlet import PageOutlet
 from hubspot_deals.source.plan import Checkpoint, ListRange, SearchRange
 from hubspot_deals.source.reading import Sizes, read_plan
@@ -32,6 +33,20 @@ IDS = sorted(
     for start, step, amount in ((712_004_419, 7, 1_100), (1_906_553_519, 90, 900))
     for number in range(amount)
 ) + [13_501_632_122 + number * 1_000 for number in range(800)]
+
+
+class Slots(Governor):
+    """Admits one request after the other, each some turns of the loop after the last."""
+
+    def __init__(self):
+        super().__init__()
+        self.locks = {budget: asyncio.Lock() for budget in Budget}
+
+    async def _wait_for_slot(self, budget, _):
+        async with self.locks[budget]:
+            for _ in range(3 if budget is Budget.BURST else 6):
+                await asyncio.sleep(0)
+        return 0.0
 
 
 class Account:
@@ -57,14 +72,16 @@ class Account:
         self.unlisted, self.unindexed = set(unlisted), set(unindexed)
         self.refusal = refusal
         self.random = random.Random(seed)
+        self.governor = Slots()
         self.lists = self.searches = self.under_way = self.most_under_way = 0
         self.ends_after = None
         self.orders = {}
 
     async def get(self, endpoint, params):
         assert endpoint is ENDPOINTS.deals
+        await self.governor.admit(Budget.BURST)
         self.lists += 1
-        await self._take_time(3)
+        await self._take_time(6)
         ordered = self._sorted(self.list_key)
         begin = self._begin(ordered, params.get("after"))
         found = ordered[begin : begin + 100]
@@ -96,8 +113,9 @@ class Account:
 
     async def post(self, endpoint, body):
         assert endpoint is ENDPOINTS.search
+        await self.governor.admit(Budget.SEARCH)
         self.searches += 1
-        await self._take_time()
+        await self._take_time(6)
         if self.refusal is not None:
             raise self.refusal
         after, limit = int(body["after"]), body["limit"]

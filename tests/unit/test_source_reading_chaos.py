@@ -13,10 +13,12 @@ import pytest
 
 from hubspot_deals.source.deals import DealReader
 from hubspot_deals.source.endpoints import Endpoints
+from hubspot_deals.source.governor import Budget
 from hubspot_deals.source.outlet import PageOutlet
 from hubspot_deals.source.plan import Checkpoint, ListRange
 from hubspot_deals.source.reading import Sizes, read_plan
 from tests.unit.test_source_governor import run_in_virtual_time
+from tests.unit.test_source_reading import Slots
 
 ENDPOINTS = Endpoints.of_version("v3")
 LONG_AGO = 1_000
@@ -40,6 +42,7 @@ class LaggingAccount:
             start += rng.choice((0, 10**5, 10**5, start))
         self.indexed += self.listed
         self.requests = 0
+        self.governor = Slots()
 
     def archive(self, number, *, is_forgotten=False):
         self.listed.remove(number)
@@ -77,6 +80,7 @@ class LaggingAccount:
 
     async def get(self, endpoint, params):
         assert endpoint is ENDPOINTS.deals
+        await self.governor.admit(Budget.BURST)
         await self._take_time(0.3, 0.8)
         begin = bisect_left(self.listed, int(params.get("after", 0)))
         page = {"results": [as_sent(number) for number in self.listed[begin : begin + 100]]}
@@ -86,6 +90,7 @@ class LaggingAccount:
 
     async def post(self, endpoint, body):
         assert endpoint is ENDPOINTS.search
+        await self.governor.admit(Budget.SEARCH)
         await self._take_time(0.02, 0.06)
         low, high, since = 0, 2**62, 0
         for one in [one for group in body["filterGroups"] for one in group["filters"]]:

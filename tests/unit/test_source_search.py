@@ -7,7 +7,7 @@ import pytest
 
 from hubspot_deals.contract import DateRange
 from hubspot_deals.errors import HubSpotRequestError, HubSpotUnavailableError
-from hubspot_deals.source.deals import DealReader
+from hubspot_deals.source.deals import DealPage, DealReader
 from hubspot_deals.source.endpoints import Endpoints
 from hubspot_deals.source.plan import Checkpoint, SearchRange
 
@@ -105,8 +105,16 @@ def read(server, *, start=None, earlier=()):
     for number in earlier:
         reader.remember(number, None)
 
+    cursor = start.cursor if start else None
+
     async def collect():
-        return [page async for page in reader.pages([SearchRange(YEAR)], start or Checkpoint())]
+        return [
+            DealPage(
+                reader.sift(deals, SearchRange(YEAR)),
+                Checkpoint(1) if after is None else Checkpoint(0, after),
+            )
+            async for deals, after in reader.walk(SearchRange(YEAR), cursor)
+        ]
 
     return asyncio.run(collect())
 

@@ -12,16 +12,13 @@ from bisect import bisect_left, bisect_right, insort
 import pytest
 
 from hubspot_deals.source.deals import DealReader
-from hubspot_deals.source.endpoints import Endpoints
 from hubspot_deals.source.governor import Budget
 from hubspot_deals.source.outlet import PageOutlet
 from hubspot_deals.source.plan import Checkpoint, ListRange
 from hubspot_deals.source.reading import Sizes, read_plan
+from tests.unit.odd_account import ENDPOINTS, LONG_AGO, Slots
 from tests.unit.test_source_governor import run_in_virtual_time
-from tests.unit.test_source_reading import Slots
 
-ENDPOINTS = Endpoints.of_version("v3")
-LONG_AGO = 1_000
 LAG, SETTLING = 15.0, 16.0
 ROOM = 4_500
 

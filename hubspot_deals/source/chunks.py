@@ -12,9 +12,9 @@ from hubspot_deals.source.arrow import deals_to_arrow
 from hubspot_deals.source.deals import DealPage
 from hubspot_deals.source.plan import Checkpoint
 
-_BATCH_ROWS: Final = 500
+_BATCH_ROWS: Final = 1_000
 """Deals converted to Arrow at once: enough for its vectors, few enough to free the JSON soon.
-Measured: 1,000 take 8 MB more, 250 take 0.6 CPU seconds more for 100,000 deals."""
+Measured: 500 take 8 MB less, and 0.8 CPU seconds more for 100,000 deals."""
 
 
 @dataclass(slots=True)

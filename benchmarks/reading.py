@@ -31,7 +31,7 @@ from pydantic import HttpUrl, SecretStr
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.figures import Figure, at_least, at_most, print_figures
-from hubspot_deals.contract import DateRange, ScanConfig, ScanFilters
+from hubspot_deals.contract import DateRange, ScanFilters
 from hubspot_deals.settings import PipelineSettings
 from hubspot_sandbox.testing import GOOD_TOKEN, SandboxControl, SandboxProcess
 
@@ -160,9 +160,10 @@ def _carry_out(settings: PipelineSettings, scan_id: str) -> tuple[float, float]:
     """Accept a scan and carry it out; return when it began and when it ended."""
     import logging  # noqa: PLC0415
 
+    from benchmarks.worker_account import accept  # noqa: PLC0415
     from hubspot_deals.scan import Launch, run_scan  # noqa: PLC0415
 
-    accept(settings, scan_id)
+    accept(settings, scan_id, ScanFilters())
     _start.wait(SECONDS_TO_IMPORT)
     began = time.time()
     run_scan(
@@ -172,27 +173,6 @@ def _carry_out(settings: PipelineSettings, scan_id: str) -> tuple[float, float]:
         is_cancelled=lambda: False,
     )
     return began, time.time()
-
-
-def accept(settings: PipelineSettings, scan_id: str) -> None:
-    """Store a scan and its credential the way the API does."""
-    import asyncio  # noqa: PLC0415
-
-    import psycopg  # noqa: PLC0415
-
-    from hubspot_deals.warehouse.credentials import KeyRing  # noqa: PLC0415
-    from hubspot_deals.warehouse.scans import create_scan  # noqa: PLC0415
-
-    config = ScanConfig(scan_id, "bench", filters=ScanFilters())
-    sealed = KeyRing.parse(settings.encryption_keys).seal(SecretStr(GOOD_TOKEN), bound_to=scan_id)
-
-    async def store() -> None:
-        async with await psycopg.AsyncConnection.connect(
-            settings.database_url.get_secret_value(), autocommit=True
-        ) as connection:
-            await create_scan(connection, config, sealed, request_hash="-")
-
-    asyncio.run(store())
 
 
 def run(

@@ -21,7 +21,8 @@ from pydantic import SecretStr
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.figures import Figure, at_most, print_figures
-from benchmarks.worker_account import PROPERTIES, TOKEN, accept
+from benchmarks.worker_account import PROPERTIES, TOKEN, accept, settings_for
+from hubspot_deals.contract import ScanFilters
 from hubspot_deals.local.throwaway import throwaway_postgres
 from hubspot_deals.warehouse.migrate import migrate
 from hubspot_sandbox.testing import SandboxControl, SandboxProcess
@@ -79,7 +80,7 @@ def _child(*arguments: str) -> Any:
 
 
 def _scan(url: str, database: str, scan_id: str) -> _Facts:
-    accept(database, scan_id)
+    accept(settings_for(url, database), scan_id, ScanFilters(PROPERTIES))
     facts: _Facts = _child("scan", url, database, scan_id)
     return facts
 
@@ -111,7 +112,7 @@ def _beside_floor(deals: int, pairs: list[tuple[_Facts, _Facts]]) -> list[Figure
 def _small_scans(url: str, database: str, count: int) -> Figure:
     scan_ids = [f"small-{number}" for number in range(count)]
     for scan_id in scan_ids:
-        accept(database, scan_id)
+        accept(settings_for(url, database), scan_id, ScanFilters(PROPERTIES))
     facts = _child("scans", url, database, json.dumps(scan_ids))
     seconds = f"{_mid(facts, 'cpu'):.2f} CPU s, {_mid(facts, 'wall'):.2f} s"
     return Figure(f"{_SMALL} deals, in a fork of a warm process", seconds)

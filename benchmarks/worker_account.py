@@ -69,14 +69,16 @@ def settings_for(url: str, database: str) -> PipelineSettings:
     )
 
 
-def accept(database: str, scan_id: str) -> None:
+def accept(settings: PipelineSettings, scan_id: str, filters: ScanFilters) -> None:
     """Store a scan and its credential."""
-    config = ScanConfig(scan_id, "org-1", filters=ScanFilters(PROPERTIES))
-    sealed = KeyRing.parse(KEYS).seal(SecretStr(TOKEN), bound_to=scan_id)
+    config = ScanConfig(scan_id, "bench", filters=filters)
+    sealed = KeyRing.parse(settings.encryption_keys).seal(SecretStr(TOKEN), bound_to=scan_id)
 
     async def store() -> None:
         connect = psycopg.AsyncConnection.connect
-        async with await connect(database, autocommit=True) as connection:
+        async with await connect(
+            settings.database_url.get_secret_value(), autocommit=True
+        ) as connection:
             await create_scan(connection, config, sealed, request_hash="-")
 
     asyncio.run(store())

@@ -12,7 +12,7 @@ _NO_THREADS: Final = {
     "ARROW_DEFAULT_MEMORY_POOL": "system",
 }
 # glibc's options of mallopt: one arena for all threads, and what is freed goes back early. Together
-# with the above, a worker that reads 10,000 deals needs a sixth less memory.
+# with the above, a worker that reads 10,000 deals needs an eighth less memory.
 _MALLOC: Final = {-8: 1, -1: 64 * 1024, -3: 64 * 1024}
 
 

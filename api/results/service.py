@@ -42,7 +42,7 @@ class ResultReader:
 
     async def get_tables(self, scan_id: str) -> ResultTables:
         """List the tables of a completed scan with their row counts."""
-        snapshot = await read(self._pool, partial(_get_snapshot, scan_id=scan_id))
+        snapshot = await read(self._pool, partial(get_snapshot, scan_id=scan_id))
         return ResultTables(
             scan_id=scan_id,
             dataset_name=DATASET_NAME,
@@ -75,7 +75,7 @@ class ResultReader:
             snapshot = await self._look(connection, request.scan_id)
 
     async def _look(self, connection: AsyncConnection[Any], scan_id: str) -> Snapshot:
-        snapshot = await _get_snapshot(connection, scan_id=scan_id)
+        snapshot = await get_snapshot(connection, scan_id=scan_id)
         self._known.pop(scan_id, None)
         self._known[scan_id] = snapshot
         if len(self._known) > _MOST_SNAPSHOTS:
@@ -129,7 +129,8 @@ def _choose_table(snapshot: Snapshot, request: PageRequest) -> results.ResultTab
     return choose_table(snapshot.tables, request.table_name)
 
 
-async def _get_snapshot(connection: AsyncConnection[Any], *, scan_id: str) -> Snapshot:
+async def get_snapshot(connection: AsyncConnection[Any], *, scan_id: str) -> Snapshot:
+    """Return what a scan serves; raises ScanNotCompletedError or ResultsRemovedError."""
     while (snapshot := await results.find_snapshot(connection, scan_id)) is None:
         scan = await get_scan(connection, scan_id)
         if scan.results_removed_at is not None:

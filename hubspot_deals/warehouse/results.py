@@ -13,10 +13,10 @@ from psycopg.types.numeric import Int4, Int8
 from hubspot_deals.contract import DATASET_NAME, TABLE_NAMES, Outcome
 from hubspot_deals.warehouse.states import IS_VISIBLE
 
-_RAW_TABLE: Final = "deals"
+RAW_TABLE: Final = "deals"
 """The table whose records are HubSpot's own property texts rather than its columns."""
 
-_OWN: Final = {"id": "id", "archived": "archived", "archivedAt": "archived_at"}
+OWN: Final = {"id": "id", "archived": "archived", "archivedAt": "archived_at"}
 """What a deal has beside its properties, with the column that it is in."""
 
 _ARGUMENTS: Final = 90
@@ -43,7 +43,7 @@ _SNAPSHOT: Final = f"""
 # big value once instead of once per property, and OFFSET keeps the planner from undoing that.
 _PAGE: Final = """
     SELECT p.records, p.returned FROM hubspot_deals.scans s CROSS JOIN LATERAL (
-        SELECT convert_to(coalesce(string_agg({record}, ','), ''), 'UTF8') AS records,
+        SELECT convert_to(coalesce(string_agg({record}, {separator}), ''), 'UTF8') AS records,
             count(*) AS returned
         FROM (
             SELECT {columns} FROM {dataset}.{table} r
@@ -136,19 +136,29 @@ async def find_page(
     return await cursor.fetchone()
 
 
+async def is_served(connection: AsyncConnection[Any], snapshot: Snapshot) -> bool:
+    """Tell whether a scan still serves this snapshot."""
+    cursor = await connection.execute(
+        f"SELECT EXISTS (SELECT FROM hubspot_deals.scans s"
+        f" WHERE s.scan_id = %s AND s.seq = %s AND s.generation = %s AND {_SERVED})",
+        (snapshot.scan_id, snapshot.seq, snapshot.generation),
+    )
+    return (await cursor.fetchone()) == (True,)
+
+
 @lru_cache(maxsize=128)
 def _page_query(table_name: str, columns: tuple[str, ...]) -> bytes:
-    """Write the statement, whose parameters are scan, generation, offset, limit and seq."""
     names = tuple(dict.fromkeys(columns))
-    selected: sql.Composable
-    if table_name == _RAW_TABLE:
-        selected = sql.SQL("r.id, r.archived, r.archived_at, r.properties || '{}' AS properties")
-        values = [_raw_value(name) for name in names]
-    else:
-        selected = sql.SQL(", ").join(sql.Identifier("r", name) for name in names)
-        values = [_answer_of(name) for name in names]
+    return compose_page(table_name, select(table_name, names), json_record(table_name, names), ",")
+
+
+def compose_page(
+    table_name: str, selected: sql.Composable, record: sql.Composable, separator: str
+) -> bytes:
+    """Write the statement, whose parameters are scan, generation, offset, limit and seq."""
     query = sql.SQL(_PAGE).format(
-        record=_record(names, values),
+        record=record,
+        separator=sql.Literal(separator),
         columns=selected,
         dataset=sql.Identifier(DATASET_NAME),
         table=sql.Identifier(table_name),
@@ -158,22 +168,50 @@ def _page_query(table_name: str, columns: tuple[str, ...]) -> bytes:
     return query.as_bytes()
 
 
-def _record(columns: Sequence[str], values: Sequence[sql.Composable]) -> sql.Composable:
-    """Join keys and values to one JSON object, in calls of as many arguments as can be."""
+def select(table_name: str, names: Sequence[str]) -> sql.Composable:
+    """Say what of a row the record is made of."""
+    if table_name == RAW_TABLE:
+        return sql.SQL("r.id, r.archived, r.archived_at, r.properties || '{}' AS properties")
+    return sql.SQL(", ").join(sql.Identifier("r", name) for name in names)
+
+
+@dataclass(frozen=True, slots=True)
+class JsonMarks:
+    """What stands around the keys and values of an object."""
+
+    first: str = "{"
+    between: str = ","
+    colon: str = ":"
+    last: str = "}"
+
+
+COMPACT: Final = JsonMarks()
+
+
+def json_record(
+    table_name: str, names: Sequence[str], marks: JsonMarks = COMPACT
+) -> sql.Composable:
+    """Join keys and values to one JSON object."""
     parts: list[sql.Composable] = []
-    for column, value in zip(columns, values, strict=True):
-        separator = "," if parts else "{"
-        parts += [sql.Literal(f"{separator}{orjson.dumps(column).decode()}:"), value]
+    for name in names:
+        separator = marks.between if parts else marks.first
+        value = _raw_value(name) if table_name == RAW_TABLE else _answer_of(name)
+        parts += [sql.Literal(f"{separator}{orjson.dumps(name).decode()}{marks.colon}"), value]
+    return join_texts([*parts, sql.Literal(marks.last)])
+
+
+def join_texts(parts: Sequence[sql.Composable]) -> sql.Composable:
+    """Join texts, NULL as an empty one, in calls of as many arguments as can be."""
     calls = [
         sql.SQL("concat({})").format(sql.SQL(", ").join(parts[first : first + _ARGUMENTS]))
         for first in range(0, len(parts), _ARGUMENTS)
     ]
-    return sql.SQL(" || ").join([*calls, sql.SQL("'}'")])
+    return sql.SQL(" || ").join(calls)
 
 
 def _raw_value(name: str) -> sql.Composable:
-    if name in _OWN:
-        return _answer_of(_OWN[name])
+    if name in OWN:
+        return _answer_of(OWN[name])
     return sql.SQL("coalesce(r.properties -> {}, 'null')").format(sql.Literal(name))
 
 

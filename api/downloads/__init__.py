@@ -1,0 +1,1 @@
+"""Downloads: a table of a completed scan as a file."""

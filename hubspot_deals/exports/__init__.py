@@ -1,0 +1,1 @@
+"""Result files: one process writes one table of a snapshot in one format."""

@@ -9,7 +9,7 @@ from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from api.settings import ApiSettings
-from hubspot_deals.warehouse.connections import KEEPALIVES, server_options
+from hubspot_deals.warehouse.connections import KEEPALIVES, NO_TIMEOUTS, server_options
 
 ConnectionPool: TypeAlias = AsyncConnectionPool[AsyncConnection[Any]]
 _Result = TypeVar("_Result")
@@ -17,15 +17,17 @@ _Result = TypeVar("_Result")
 _CONNECT_SECONDS: Final = 5
 _POOL_SECONDS: Final = 5
 _RECONNECT_SECONDS: Final = 5
-_SESSION: Final = (
-    "-c statement_timeout=30000 -c idle_in_transaction_session_timeout=30000"
+_PLANS: Final = (
     # Every statement finds its rows by a key: planning it anew for each value costs more than the
     # statement (a page: 0.3 of 1.2 ms).
-    " -c plan_cache_mode=force_generic_plan"
+    "-c plan_cache_mode=force_generic_plan"
     # Such a plan is kept until the table is analyzed. One that was made while the table was small
     # would read all of it when it no longer is. Before PostgreSQL 18 such a ban, where it cannot be
     # kept, counts as an enormous cost, for which a statement is worth compiling.
     " -c enable_seqscan=off -c jit=off"
+)
+_SESSION: Final = (
+    f"-c statement_timeout=30000 -c idle_in_transaction_session_timeout=30000 {_PLANS}"
 )
 _MOST_PREPARED: Final = 32
 """Statements that a connection keeps: PostgreSQL holds the plan of each, up to a megabyte."""
@@ -56,6 +58,18 @@ def build_pool(settings: ApiSettings) -> ConnectionPool:
             **KEEPALIVES,
         },
     )
+
+
+def export_connection(settings: ApiSettings) -> dict[str, Any]:
+    """Return psycopg's arguments for a process that reads whole tables."""
+    return {
+        "conninfo": settings.database_url.get_secret_value(),
+        "options": server_options(settings.database_url, f"{NO_TIMEOUTS} {_PLANS}"),
+        "connect_timeout": _CONNECT_SECONDS,
+        "client_encoding": "UTF8",
+        "application_name": "hubspot_deals_export",
+        **KEEPALIVES,
+    }
 
 
 async def _configure(connection: AsyncConnection[Any]) -> None:

@@ -37,6 +37,7 @@ Faults = dict[str, Any]
 
 _MOST_FAULTS: Final = 200
 _LONGEST_TABLE: Final = 63
+_LONGEST_COLUMNS: Final = 2_000
 _METHOD_NOT_ALLOWED: Final = 405
 _OWN: Final = "_schema"
 """Key for the faults of an object that also has faults inside."""
@@ -69,6 +70,15 @@ class UnknownTableError(PermanentError):
         super().__init__(f"Table {shown!r} does not exist in this scan; available: {names}")
 
 
+class UnknownColumnError(PermanentError):
+    """A table has no such column."""
+
+    def __init__(self, column: str, available: Sequence[str]) -> None:
+        names = shorten(", ".join(available), _LONGEST_COLUMNS)
+        shown = shorten(column, _LONGEST_TABLE)
+        super().__init__(f"Column {shown!r} does not exist in this table; available: {names}")
+
+
 class SnapshotReplacedError(PermanentError):
     """A page of a snapshot was asked for that a rerun has replaced."""
 
@@ -77,6 +87,29 @@ class SnapshotReplacedError(PermanentError):
             f"Scan '{scan_id}' no longer serves snapshot {wanted}: a rerun replaced it by snapshot "
             f"{served}. Discard the pages read so far and start over at offset 0"
         )
+
+
+class DownloadFailedError(TransientError):
+    """An export process ended without its file."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The file could not be written; the service's log has the cause. Try again"
+        )
+
+
+class DownloadSpaceError(TransientError):
+    """There is no room for the file."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The file does not fit into the room for downloads (HUBSPOT_DEALS_DOWNLOAD_BYTES), or "
+            "the disk is full. Ask for fewer columns, or try again later"
+        )
+
+
+class SnapshotHiddenError(TransientError):
+    """The scan was removed or run again while its file was written or sent."""
 
 
 class BodyError(HTTPException):
@@ -94,6 +127,9 @@ _STATUSES: Final[Mapping[type[HubSpotDealsError], tuple[int, str]]] = {
     ScanStateError: (400, "SCAN_STATE"),
     ScanNotCompletedError: (400, "SCAN_NOT_COMPLETED"),
     UnknownTableError: (400, "UNKNOWN_TABLE"),
+    UnknownColumnError: (400, "UNKNOWN_COLUMN"),
+    DownloadFailedError: (500, "DOWNLOAD_FAILED"),
+    DownloadSpaceError: (503, "DOWNLOAD_SPACE"),
     SnapshotReplacedError: (409, "SNAPSHOT_REPLACED"),
 }
 

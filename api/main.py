@@ -9,8 +9,11 @@ from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
 from api.dagster.gateway import DagsterGateway, GraphQLGateway
-from api.database import ConnectionPool, build_pool
+from api.database import ConnectionPool, build_pool, export_connection
 from api.docs_pages import add_docs_pages, build_openapi
+from api.downloads.endpoints import router as downloads_router
+from api.downloads.service import Downloads
+from api.downloads.spool import Spool
 from api.errors import add_error_handlers
 from api.health.endpoints import router as health_router
 from api.health.probe import HealthProbe
@@ -55,6 +58,7 @@ class State(TypedDict):
     probe: HealthProbe
     results: ResultReader
     run_statuses: RunStatuses
+    downloads: Downloads
 
 
 def create_app(
@@ -87,6 +91,7 @@ def build_app(lifespan: Lifespan | None = None) -> FastAPI:
         page_router,
         scans_router,
         results_router,
+        downloads_router,
         pipeline_router,
         maintenance_router,
         health_router,
@@ -108,6 +113,17 @@ def build_dagster_client(settings: ApiSettings) -> httpx.AsyncClient:
     )
 
 
+def build_downloads(settings: ApiSettings, pool: ConnectionPool) -> Downloads:
+    """Build what makes files of results; it works in the background until it is closed."""
+    spool = Spool(
+        export_connection(settings),
+        parent=settings.download_dir,
+        most_bytes=settings.download_bytes,
+        processes=settings.download_processes,
+    )
+    return Downloads(pool, spool, keep_seconds=60 * settings.download_minutes)
+
+
 def _lifespan(settings: ApiSettings, key_ring: KeyRing, gateway: DagsterGateway | None) -> Lifespan:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
@@ -122,6 +138,8 @@ def _lifespan(settings: ApiSettings, key_ring: KeyRing, gateway: DagsterGateway 
             stack.push_async_callback(probe.close)
             background = Background()
             stack.push_async_callback(background.close)
+            downloads = build_downloads(settings, pool)
+            stack.push_async_callback(downloads.close)
             yield {
                 "settings": settings,
                 "key_ring": key_ring,
@@ -132,6 +150,7 @@ def _lifespan(settings: ApiSettings, key_ring: KeyRing, gateway: DagsterGateway 
                 "probe": probe,
                 "results": ResultReader(pool),
                 "run_statuses": RunStatuses(chosen),
+                "downloads": downloads,
             }
 
     return lifespan

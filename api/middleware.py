@@ -49,7 +49,7 @@ class RequestEnvelope:
 
     async def _serve(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         # A HEAD is served as the GET it asks about, without the body.
-        inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+        inner = {**scope, "method": "GET", "is_head": True} if scope["method"] == "HEAD" else scope
         try:
             await self._app(inner, receive, answer)
         except Exception as error:

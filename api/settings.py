@@ -3,6 +3,7 @@
 `docs/configuration.md` and `.env.example` list every one; a test compares them with this class.
 """
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, HttpUrl, SecretStr
@@ -36,6 +37,19 @@ class ApiSettings(BaseSettings):
         le=100,
         description="How often in a row a crashed scan is resumed by itself; progress starts the "
         "count anew; 0 turns it off.",
+    )
+    download_dir: Path = Field(
+        default=Path("/var/tmp"),  # noqa: S108 - a folder is made in it, readable for us only
+        description="Folder in which files for downloads are written and kept for a while.",
+    )
+    download_bytes: int = Field(
+        default=20_000_000_000, ge=1_000_000, description="Most bytes of those files together."
+    )
+    download_minutes: int = Field(
+        default=60, ge=1, le=1_440, description="How long a file is kept that nobody asks for."
+    )
+    download_processes: int = Field(
+        default=5, ge=1, le=50, description="How many files are written at once; others wait."
     )
     # An environment variable is a text, which a literal number would refuse.
     health_unhealthy_status: Annotated[Literal[500, 503], BeforeValidator(int)] = Field(

@@ -13,7 +13,7 @@ from api.schemas import MAX_LIMIT, Answer, Offset, describe_error, error_respons
 router = APIRouter(prefix="/results", tags=["results"])
 page_router = APIRouter(prefix="/results", tags=["results"], route_class=PageRoute)
 
-_GONE: Final[dict[int | str, dict[str, Any]]] = {
+GONE: Final[dict[int | str, dict[str, Any]]] = {
     404: describe_error(
         "No such scan, or its results were cleaned up.",
         "RESULTS_REMOVED",
@@ -21,10 +21,10 @@ _GONE: Final[dict[int | str, dict[str, Any]]] = {
         "start a new scan to have them again",
     )
 }
-_REPLACED: Final[dict[int | str, dict[str, Any]]] = {
+REPLACED: Final[dict[int | str, dict[str, Any]]] = {
     409: describe_error(
         "A rerun has replaced the snapshot.",
-        "SNAPSHOT_REPLACED",
+        "SNAPSHOTREPLACED",
         "Scan 'hubspot-deals-scan-2025-001' no longer serves snapshot 1: a rerun replaced it by "
         "snapshot 2. Discard the pages read so far and start over at offset 0",
     )
@@ -40,7 +40,7 @@ async def get_results(request: Request) -> ResultReader:
 Results = Annotated[ResultReader, Depends(get_results)]
 
 
-@router.get("/{scan_id}/tables", responses=error_responses(400) | _GONE)
+@router.get("/{scan_id}/tables", responses=error_responses(400) | GONE)
 async def get_result_tables(scan_id: ScanId, results: Results) -> Answer[ResultTables]:
     """List the tables of a completed scan."""
     return Answer(data=await results.get_tables(scan_id))
@@ -49,7 +49,7 @@ async def get_result_tables(scan_id: ScanId, results: Results) -> Answer[ResultT
 @page_router.get(
     "/{scan_id}/result",
     response_model=Answer[ResultPage],
-    responses=error_responses(400) | _GONE | _REPLACED,
+    responses=error_responses(400) | GONE | REPLACED,
 )
 async def get_result_page(  # noqa: PLR0913, PLR0917 - one parameter per parameter of the request
     scan_id: ScanId,

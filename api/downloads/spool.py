@@ -75,8 +75,10 @@ class Spool:
     async def _write(self, export: Export) -> None:
         try:
             async with self._slots:
-                self._make_room()
-                room = self._most_bytes - self._used()
+                idle = sum(one.progress.size for one in self._idle())
+                room = self._most_bytes - self._used() + idle
+                if room <= 0:
+                    raise DownloadSpaceError
                 await export.write(self._connection, room, self._make_room)
         except (HubSpotDealsError, OSError) as error:
             await export.fail(error)
@@ -90,7 +92,7 @@ class Spool:
             if self._used() <= self._most_bytes:
                 return
             self._discard(export)
-        if self._used() >= self._most_bytes:
+        if self._used() > self._most_bytes:
             raise DownloadSpaceError
 
     def _used(self) -> int:

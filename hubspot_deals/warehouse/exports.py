@@ -83,7 +83,7 @@ _TEXTS: Final = {
     Kind.NUMBER: "trim_scale({})::text",
     Kind.BOOLEAN: "{}::text",
     Kind.MOMENT: "to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')",
-    Kind.JSON: "{}::text",
+    Kind.JSON: "nullif({}, 'null')::text",
 }
 _TYPED: Final = _TEXTS | {Kind.MOMENT: "(extract(epoch FROM {}) * 1000000)::bigint::text"}
 _QUOTED: Final = (Kind.TEXT, Kind.JSON)

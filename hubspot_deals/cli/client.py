@@ -1,6 +1,7 @@
 """A client of the REST API."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from http import HTTPStatus
 from typing import Any, Final, Literal
 from urllib.parse import quote
@@ -151,6 +152,27 @@ class ServiceClient:
             offset += len(page["records"])
             if not page["pagination"]["hasMore"] or not page["records"]:
                 return
+
+    def get_manifest(self, scan_id: str, form: str, params: Params) -> dict[str, Any]:
+        """Return what is known of a file; asking for it begins to write it."""
+        return self._data(f"results/{_segment(scan_id)}/download/{form}/manifest", params)
+
+    @contextmanager
+    def stream_download(
+        self, scan_id: str, form: str, params: Params, headers: Mapping[str, str]
+    ) -> Iterator[httpx.Response]:
+        """Yield the answer with a file or a range of it (200, 206 or 416), its body unread."""
+        path = f"results/{_segment(scan_id)}/download/{form}"
+        request = self._http.build_request("GET", path, params=params, headers=headers)
+        try:
+            answer = self._http.send(request, stream=True)
+        except httpx.TransportError as error:
+            raise ServiceUnreachableError(self.url, str(error) or type(error).__name__) from None
+        with closing(answer):
+            if answer.is_error and answer.status_code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                answer.read()
+                raise self._refusal(answer.status_code, _json_object(answer))
+            yield answer
 
     def _data(self, path: str, params: Params | None = None) -> dict[str, Any]:
         answer = self._answer(self._http.build_request("GET", path, params=params))

@@ -23,6 +23,7 @@ _TITLES: Final = {
     "worker": "A worker beside a bare loop",
     "launch": "Starting scans, beside Dagster's own launcher",
     "serving": "Serving, beside bare ASGI apps",
+    "downloads": "Downloads of a million deals",
 }
 
 

@@ -119,7 +119,9 @@ def serving(folder: Path, few: str, many: str) -> Iterator[Servers]:
         ):
             if name == "bare":
                 page.write_bytes(fetch(urls["many"], page_of(0)))
-            child = Child(_uvicorn(name, app, ports[name], database, page), folder / f"{name}.log")
+            child = Child(
+                uvicorn_command(name, app, ports[name], database, page), folder / f"{name}.log"
+            )
             children.append(child)
             ready = answers(urls[name] + ("/api/v1/health" if app.startswith("api") else "/"))
             wait_until_ready({child: ready}, [child], _START_SECONDS, lambda: None)
@@ -129,7 +131,8 @@ def serving(folder: Path, few: str, many: str) -> Iterator[Servers]:
         stop_together(children)
 
 
-def _uvicorn(name: str, app: str, port: int, database: str, page: Path) -> Command:
+def uvicorn_command(name: str, app: str, port: int, database: str, page: Path) -> Command:
+    """Return how to serve an application on a database."""
     own = {
         "HUBSPOT_DEALS_DATABASE_URL": database,
         "HUBSPOT_DEALS_ENCRYPTION_KEYS": _KEYS,

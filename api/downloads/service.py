@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 _PIECE_BYTES: Final = 262_144
 _CHECK_SECONDS: Final = 1.0
-_GRACE_SECONDS: Final = 0.25
+_GRACE_SECONDS: Final = 0.1
 """How long a file that has begun is waited for, so that small ones have a length and a digest."""
 _SWEEP_SECONDS: Final = 30.0
 

@@ -92,7 +92,7 @@ async def get_download_manifest(
     The first request begins to write the file, as a download does.
     """
     export = await downloads.open(asked)
-    await downloads.wait_for_start(export)
+    await downloads.wait_a_little(export)
     if not export.is_whole:
         response.status_code = 202
         response.headers["Retry-After"] = "1"

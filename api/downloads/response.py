@@ -1,8 +1,8 @@
 """Answers that send a file, or as much of it as there is."""
 
 import logging
-from collections.abc import AsyncIterator, Mapping
 
+import psycopg
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -26,7 +26,7 @@ class FileResponse(StreamingResponse):
         """Send; a failure is logged, not raised, and leaves the answer unfinished."""
         try:
             await super().__call__(scope, receive, send)
-        except HubSpotDealsError as error:
+        except (HubSpotDealsError, psycopg.Error, OSError) as error:
             logger.warning("A download was cut off: %s", type(error).__name__)
 
 
@@ -35,14 +35,18 @@ async def answer_download(request: Request, downloads: Downloads, export: Export
     headers = request.headers
     if names_tag(headers.get("if-none-match"), export.tag, weak=True):
         return Response(status_code=304, headers={"ETag": export.tag})
+    if request.scope.get("is_head"):
+        # Nobody waits for a file of which only the headers are wanted.
+        await downloads.wait_a_little(export)
+        return FileResponse(iter(()), 200, headers_of(export) | _length_of(export))
     asked = read_range(headers.get("range"))
     if "if-range" in headers and headers["if-range"].strip() != export.tag:
         asked = None
     if asked is None:
         await downloads.wait_for_start(export)
-        end = export.progress.size if export.is_whole else None
-        length = {} if end is None else {"Content-Length": str(end)}
-        return _send(request, downloads.pieces(export, 0, end), 200, headers_of(export) | length)
+        length = _length_of(export)
+        end = export.progress.size if length else None
+        return FileResponse(downloads.pieces(export, 0, end), 200, headers_of(export) | length)
     # The answer to a range names the file's length.
     await downloads.wait_for_end(export)
     size = export.progress.size
@@ -53,12 +57,8 @@ async def answer_download(request: Request, downloads: Downloads, export: Export
         more = {"Content-Range": f"bytes */{size}", "ETag": export.tag}
         return error_response(416, "RANGE_NOT_SATISFIABLE", text, headers=more)
     more = {"Content-Range": f"bytes {start}-{end - 1}/{size}", "Content-Length": str(end - start)}
-    return _send(request, downloads.pieces(export, start, end), 206, headers_of(export) | more)
+    return FileResponse(downloads.pieces(export, start, end), 206, headers_of(export) | more)
 
 
-def _send(
-    request: Request, pieces: AsyncIterator[bytes], status: int, headers: Mapping[str, str]
-) -> Response:
-    if request.scope.get("is_head"):
-        return Response(status_code=status, headers=headers)
-    return FileResponse(pieces, status, headers)
+def _length_of(export: Export) -> dict[str, str]:
+    return {"Content-Length": str(export.progress.size)} if export.is_whole else {}

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import logging
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 _PIECE_BYTES: Final = 262_144
 _CHECK_SECONDS: Final = 1.0
 _GRACE_SECONDS: Final = 0.1
-"""How long a file that has begun is waited for, so that small ones have a length and a digest."""
+"""How long the end of a file is waited for, so that small ones have a length and a digest."""
 _SWEEP_SECONDS: Final = 30.0
 
 MEDIA_TYPES: Final[Mapping[ExportFormat, tuple[str, str]]] = {
@@ -72,6 +73,10 @@ class Downloads:
     async def wait_for_start(self, export: Export) -> None:
         """Wait until there is something to send; for the whole file if that takes no time."""
         await self._wait(export, whole=False)
+        await self.wait_a_little(export)
+
+    async def wait_a_little(self, export: Export) -> None:
+        """Wait for the whole file if that takes no time."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_GRACE_SECONDS):
                 await self._wait(export, whole=True)
@@ -92,6 +97,7 @@ class Downloads:
                 yield piece
         finally:
             export.readers -= 1
+            export.used_at = time.monotonic()
 
     async def close(self) -> None:
         """End what goes on in the background."""

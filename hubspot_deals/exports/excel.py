@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import xlsxwriter
+from xlsxwriter.exceptions import FileCreateError
 
 from hubspot_deals.exports.sink import FileSink
 from hubspot_deals.warehouse.exports import Column, Kind, TableReader
@@ -36,10 +37,14 @@ def write_excel(
     with TemporaryDirectory(dir=folder) as scratch:
         path = Path(scratch) / "book.xlsx"
         options = {"constant_memory": True, "tmpdir": scratch}
-        with xlsxwriter.Workbook(path, options) as book:
-            book.use_zip64()
-            book.set_properties({"created": _CREATED})
-            _write_sheets(book, reader, sink, name, sheet_rows)
+        try:
+            with xlsxwriter.Workbook(path, options) as book:
+                book.use_zip64()
+                book.set_properties({"created": _CREATED})
+                _write_sheets(book, reader, sink, name, sheet_rows)
+        except FileCreateError as error:
+            # The library hides what the system said.
+            raise error.args[0] from error
         with path.open("rb") as file:
             while piece := file.read(_COPY_BYTES):
                 sink.write(piece)

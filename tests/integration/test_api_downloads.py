@@ -143,6 +143,22 @@ def test_a_download_cut_anywhere_is_resumed_to_the_same_file(settings, stored, f
             assert whole.content[:place] + rest.content == whole.content
 
 
+def test_nobody_waits_for_a_workbook_to_hear_that_it_is_being_written(client, database_url):
+    add_deals(database_url, 20_000)
+    began = time.monotonic()
+
+    answer = client.get(path_of("excel", "/manifest"))
+    head = client.head(path_of("excel"))
+
+    assert time.monotonic() - began < 2
+    assert (answer.status_code, head.status_code) == (202, 200)
+    described = answer.json()["data"]
+    assert (described["ready"], described["bytes"], described["sha256"]) == (False, None, None)
+    assert "Content-Length" not in head.headers
+    done = manifest(client, "excel", seconds=300).json()["data"]
+    assert (done["ready"], done["rowsWritten"]) == (True, 20_000)
+
+
 def test_ranges_and_conditions_are_answered_as_http_says(client, stored):
     whole = download(client, "csv")
     tag, size = whole.headers["ETag"], len(whole.content)

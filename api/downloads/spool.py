@@ -17,6 +17,8 @@ from hubspot_deals.exports.order import ExportOrder
 
 _PREFIX: Final = "hubspot-deals-downloads-"
 _LOCK: Final = "lock"
+_MADE_SECONDS: Final = 60
+"""After so long a living process has certainly locked the folder that it made."""
 
 
 class Spool:
@@ -124,6 +126,7 @@ def _remove_left_over(parent: Path) -> None:
     for folder in parent.glob(f"{_PREFIX}*"):
         # Somebody else's, or just being made or removed.
         with suppress(OSError):
-            if folder.stat().st_uid == os.getuid() and (folder / _LOCK).exists():
+            found = folder.lstat()
+            if found.st_uid == os.getuid() and time.time() - found.st_mtime > _MADE_SECONDS:
                 os.close(_take_lock(folder))
                 shutil.rmtree(folder, ignore_errors=True)

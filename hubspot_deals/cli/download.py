@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -79,21 +80,24 @@ def download(  # noqa: PLR0913 - one parameter per option
     if raw:
         params["raw"] = "true"
     console = Console(stderr=True)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        disable=quiet or not console.is_terminal,
-    ) as progress:
+    with (
+        closing(command_line.service()) as service,
+        Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            disable=quiet or not console.is_terminal,
+        ) as progress,
+    ):
         task = progress.add_task("asking", total=None)
 
         def show(what: str, received: int, total: int | None) -> None:
             progress.update(task, description=what, completed=received, total=total)
 
-        target = Target(command_line.service(), scan_id, form, params)
+        target = Target(service, scan_id, form, params)
         path, manifest = fetch(target, output, show)
     if not quiet:
         rows, size = f"{manifest['rowCount']:,} rows", f"{manifest['bytes']:,} bytes"

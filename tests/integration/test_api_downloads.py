@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import os
 import random
 import threading
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
+from click.testing import CliRunner
 from pydantic import SecretStr
 
 from api.dagster.testing import InMemoryDagsterGateway
@@ -18,6 +20,7 @@ from api.main import create_app
 from api.settings import ApiSettings
 from api.testing import serve
 from benchmarks.serving_data import BIG_SCAN, COLUMNS, add_deals
+from hubspot_deals.cli.main import cli
 
 KEYS = "k1:" + base64.b64encode(bytes(32)).decode()
 FORMATS = {
@@ -319,16 +322,21 @@ def test_files_end_with_the_service_and_those_of_a_dead_one_with_the_next(settin
     left.mkdir()
     (left / "lock").touch()
     (left / "1-x").write_text("rows")
+    os.utime(left, (0, 0))
+    young = settings.download_dir / "hubspot-deals-downloads-young"
+    young.mkdir()
     with serve(create_app(settings, gateway=InMemoryDagsterGateway())) as client:
         download(client, "csv")
         assert not left.exists()
         assert len(files_in(settings.download_dir)) == 1
-    assert list(settings.download_dir.iterdir()) == []
+    assert list(settings.download_dir.iterdir()) == [young]
 
 
 def test_a_living_service_keeps_its_files_when_another_one_starts(settings, stored):
     with serve(create_app(settings, gateway=InMemoryDagsterGateway())) as client:
         first = download(client, "csv")
+        for folder in settings.download_dir.iterdir():
+            os.utime(folder, (0, 0))
         with serve(create_app(settings, gateway=InMemoryDagsterGateway())):
             assert len(files_in(settings.download_dir)) == 1
         assert download(client, "csv").content == first.content
@@ -338,6 +346,21 @@ def test_only_we_can_read_the_files(client, stored, settings):
     download(client, "csv")
     (folder,) = settings.download_dir.iterdir()
     assert folder.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_command_line_downloads_and_goes_on_with_a_part(client, stored, tmp_path, form):
+    target = tmp_path / "mine"
+    arguments = ["download", BIG_SCAN, form, "-o", str(target)]
+    whole = download(client, form).content
+    (tmp_path / "mine.part").write_bytes(whole[:1_000])
+    (tmp_path / "mine.part.etag").write_text(download(client, form).headers["ETag"])
+
+    result = CliRunner().invoke(cli, arguments, env={"HUBSPOT_DEALS_API_URL": str(client.base_url)})
+
+    assert result.exit_code == 0, result.output
+    assert f"{ROWS:,} rows, {len(whole):,} bytes" in result.output
+    assert target.read_bytes() == whole
 
 
 def files_in(folder: Path) -> list[Path]:

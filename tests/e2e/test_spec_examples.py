@@ -176,7 +176,7 @@ def requirements():
 def test_every_example_of_our_own_page_runs(runner):
     printed = run_page(OWN_PAGE, runner)
 
-    assert len(printed) == 18
+    assert len(printed) == 21
     for block, text in printed.items():
         if block.language == "bash":
             assert json.loads(text)["success"] is True, block.name

@@ -22,6 +22,7 @@ _CELL_UNITS: Final = 32_767
 _SAFE_DIGITS: Final = 15
 """Digits that a cell's binary number certainly keeps."""
 
+_VALUES: Final = {Kind.NUMBER, Kind.INTEGER, Kind.BOOLEAN}
 _COPY_BYTES: Final = 1_048_576
 _CREATED: Final = datetime(2020, 1, 1, tzinfo=UTC)
 """Every workbook's, so that the same rows make the same file."""
@@ -80,11 +81,12 @@ def _write_row(sheet: Any, row: int, record: list[str], columns: list[Column]) -
     for place, (text, column) in enumerate(zip(record, columns, strict=True)):
         if not text:
             continue
-        if (value := _value_of(text, column.kind)) is not None:
+        value = _value_of(text, column.kind) if column.kind in _VALUES else None
+        if value is not None:
             write = sheet.write_boolean if isinstance(value, bool) else sheet.write_number
             write(row, place, value)
             continue
-        fitting = _shorten(text)
+        fitting = text if len(text) <= _CELL_UNITS // 2 else _shorten(text)
         shortened += fitting is not text
         sheet.write_string(row, place, fitting)
     return shortened
@@ -94,8 +96,6 @@ def _value_of(text: str, kind: Kind) -> float | bool | None:
     """Return a number or a truth value; None where only the text says all of it."""
     if kind is Kind.BOOLEAN:
         return {"true": True, "false": False}.get(text)
-    if kind not in {Kind.NUMBER, Kind.INTEGER}:
-        return None
     try:
         exact = Decimal(text)
         near = float(text)
@@ -109,8 +109,6 @@ def _value_of(text: str, kind: Kind) -> float | bool | None:
 
 
 def _shorten(text: str) -> str:
-    if len(text) <= _CELL_UNITS // 2:
-        return text
     units = text.encode("utf-16-le")
     return (
         text

@@ -29,8 +29,6 @@ def main() -> int:
     job = Job.from_json(sys.stdin.buffer.read())
     # Whatever is larger fails as if the disk were full, a library's own temporary files as well.
     resource.setrlimit(resource.RLIMIT_FSIZE, (job.most_bytes, job.most_bytes))
-    # pyarrow takes numpy along where it is installed: half of its start, and nothing of it is used.
-    sys.modules["numpy"] = None  # type: ignore[assignment]
     try:
         with psycopg.connect(**job.connection, autocommit=True) as connection:
             tell(export(connection, job.order, Path(job.path), tell))

@@ -264,4 +264,5 @@ def test_every_error_that_this_facade_may_show_is_an_error_of_the_product():
     assert raised_here - set(shown) == {
         api_errors.DagsterUnavailableError,
         api_errors.DagsterRefusedError,
+        api_errors.SnapshotHiddenError,
     }

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from pydantic import SecretStr
 
 from api.dagster.testing import InMemoryDagsterGateway
+from api.downloads import service
 from api.main import create_app
 from api.settings import ApiSettings
 from api.testing import serve
@@ -340,6 +341,22 @@ def test_a_living_service_keeps_its_files_when_another_one_starts(settings, stor
         with serve(create_app(settings, gateway=InMemoryDagsterGateway())):
             assert len(files_in(settings.download_dir)) == 1
         assert download(client, "csv").content == first.content
+
+
+@pytest.mark.parametrize("why", ["removed", "nobody asks"])
+def test_files_are_thrown_away_in_the_background(settings, stored, database, monkeypatch, why):
+    monkeypatch.setattr(service, "_SWEEP_SECONDS", 0.1)
+    minutes = 0 if why == "nobody asks" else 60
+    kept = settings.model_copy(update={"download_minutes": minutes})
+    with serve(create_app(kept, gateway=InMemoryDagsterGateway())) as client:
+        assert download(client, "csv").status_code == 200
+        if why == "removed":
+            assert len(files_in(settings.download_dir)) == 1
+            database.execute(HIDES["removed"])
+        deadline = time.monotonic() + 10
+        while files_in(settings.download_dir):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 def test_only_we_can_read_the_files(client, stored, settings):

@@ -11,7 +11,7 @@ from hubspot_deals.warehouse.exports import Column, Kind, TableReader
 
 # Both bound what is in memory, and depend on nothing but the rows: the same rows, the same file.
 _GROUP_ROWS: Final = 65_536
-_GROUP_BYTES: Final = 24_000_000
+_GROUP_BYTES: Final = 12_000_000
 
 _TYPES: Final = {
     Kind.TEXT: pa.string(),

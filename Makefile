@@ -48,7 +48,7 @@ imports: $(STAMP) ## Check the import rules
 openapi: $(STAMP) ## Write openapi.json anew
 	$(BIN)/python -m api.openapi
 
-bench: $(STAMP) ## Measure everything beside its floor (half an hour); ARGS="--only reading" for one part
+bench: $(STAMP) ## Measure everything beside its floor (an hour); ARGS="--only reading" for one part
 	$(BIN)/python -m benchmarks $(ARGS)
 
 bench-sandbox: $(STAMP) ## Measure how many pages a second the sandbox serves

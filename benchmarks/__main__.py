@@ -1,4 +1,4 @@
-"""Every benchmark, one after the other, as one table: `make bench`, half an hour on two cores.
+"""Every benchmark, one after the other, as one table: `make bench`, an hour on two cores.
 
 Each figure stands beside its reference of the same run. Ends with 1 when a wanted figure was
 missed. One benchmark alone: `python -m benchmarks --only reading`.

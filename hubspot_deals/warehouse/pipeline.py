@@ -16,6 +16,7 @@ import dlt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
+from dlt.common.configuration.utils import get_resolved_traces
 from dlt.common.destination import DestinationCapabilitiesContext
 from dlt.common.normalizers.naming import NamingConvention
 from dlt.common.schema import Schema
@@ -132,6 +133,8 @@ class ScanPipeline:
         if self._is_new:
             # Given once, dlt keeps it.
             options["schema"] = build_schema()
+        # dlt notes each setting that it looks up, per thread, and 0.5 MB of them for each package.
+        get_resolved_traces().logging_enabled = False
         try:
             load_info = self._pipeline.run(resources, loader_file_format="csv", **options)
         except PipelineStepFailed as error:

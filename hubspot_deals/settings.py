@@ -15,16 +15,11 @@ API_VERSION_PATTERN: Final = r"^(v3|20\d\d-(03|09))$"
 _Settings = TypeVar("_Settings", bound=BaseSettings)
 
 
-class PipelineSettings(BaseSettings):
-    """What the code location and its run workers need."""
+class HubSpotSettings(BaseSettings):
+    """How HubSpot is reached, and how much of it may be used."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX)
 
-    database_url: SecretStr = Field(description="PostgreSQL for scans and rows, as a libpq URL.")
-    encryption_keys: SecretStr = Field(
-        description="Key ring for stored access tokens: `ID:BASE64` of 32 bytes, comma separated; "
-        "the first one encrypts, all decrypt."
-    )
     hubspot_url: HttpUrl = Field(
         default=HttpUrl("https://api.hubapi.com"), description="Base URL of the HubSpot API."
     )
@@ -32,12 +27,6 @@ class PipelineSettings(BaseSettings):
         default="2026-03",
         pattern=API_VERSION_PATTERN,
         description="HubSpot API version: a date version such as `2026-03`, or `v3`.",
-    )
-    chunk_rows: int = Field(
-        default=4_000, ge=100, le=10_000, description="Most deals in one committed chunk."
-    )
-    chunk_seconds: float = Field(
-        default=2.0, gt=0, le=10, description="Longest time one chunk is read for, in seconds."
     )
     searches_per_second: float = Field(
         default=5.0,
@@ -62,6 +51,22 @@ class PipelineSettings(BaseSettings):
         gt=0,
         le=86_400,
         description="Longest time one HubSpot request is retried, in seconds.",
+    )
+
+
+class PipelineSettings(HubSpotSettings):
+    """What the code location and its run workers need."""
+
+    database_url: SecretStr = Field(description="PostgreSQL for scans and rows, as a libpq URL.")
+    encryption_keys: SecretStr = Field(
+        description="Key ring for stored access tokens: `ID:BASE64` of 32 bytes, comma separated; "
+        "the first one encrypts, all decrypt."
+    )
+    chunk_rows: int = Field(
+        default=4_000, ge=100, le=10_000, description="Most deals in one committed chunk."
+    )
+    chunk_seconds: float = Field(
+        default=2.0, gt=0, le=10, description="Longest time one chunk is read for, in seconds."
     )
     retention_days: int = Field(
         default=0,

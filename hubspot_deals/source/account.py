@@ -41,6 +41,14 @@ being loaded, one that is being gathered, and a page in the hands of the reader,
 deals are read again after a kill."""
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What HubSpot did not give, and what the scan is without it."""
+
+    consequence: str
+    error: HubSpotScopeError | HubSpotRequestError
+
+
 @dataclass(slots=True)
 class DealStream:
     """The pages of one reading, with what the reader has learned so far."""
@@ -61,8 +69,7 @@ class HubSpotAccount(AbstractContextManager["HubSpotAccount"]):
         self._endpoints = Endpoints.of_version(options.api_version)
         self._stack = ExitStack()
         self.portal_id: int | None = None
-        self.notes: list[str] = []
-        """What could not be read, and what that means for the scan."""
+        self.refusals: list[Refusal] = []
         self._portal: BlockingPortal | None = None
         self._lock = Lock()
         self._extents: dict[DateRange | None, Extent] = {}
@@ -86,6 +93,16 @@ class HubSpotAccount(AbstractContextManager["HubSpotAccount"]):
     def counts(self) -> RequestCounts:
         """Requests sent so far."""
         return self._client.counts
+
+    @property
+    def burst_limit(self) -> int | None:
+        """Requests in ten seconds that HubSpot's headers allow; None before they did."""
+        return self._client.governor.burst_limit
+
+    @property
+    def notes(self) -> list[str]:
+        """What could not be read, and what that means for the scan."""
+        return [f"{refusal.consequence} {refusal.error}" for refusal in self.refusals]
 
     @property
     def throttled_seconds(self) -> float:
@@ -138,8 +155,17 @@ class HubSpotAccount(AbstractContextManager["HubSpotAccount"]):
 
     def count_deals(self, span: DateRange | None) -> int | None:
         """Return HubSpot's own count of live deals in a range; None where it gives none."""
+        extent = self.measure_deals(span)
+        return None if extent is None else extent.total
+
+    def measure_deals(self, span: DateRange | None) -> "Extent | None":
+        """Return HubSpot's count of live deals in a range, and the newest; None if it is mute."""
         reader = DealReader(self._client, self._endpoints, (), extents=self._extents)
-        return self._call(lambda: reader.count(span))
+        return self._call(lambda: reader.measure(span))
+
+    def ask(self, question: Callable[[HubSpotClient, Endpoints], Coroutine[Any, Any, _T]]) -> _T:
+        """Carry out any other question to this account; raises HubSpotDealsError."""
+        return self._call(lambda: question(self._client, self._endpoints))
 
     @contextmanager
     def open_deals(
@@ -194,7 +220,7 @@ class HubSpotAccount(AbstractContextManager["HubSpotAccount"]):
         try:
             return self._call(request)
         except (HubSpotScopeError, HubSpotRequestError) as error:
-            self.notes.append(f"{without} {error}")
+            self.refusals.append(Refusal(without, error))
             return None
 
     def _call(self, request: Callable[[], Coroutine[Any, Any, _T]]) -> _T:

@@ -7,8 +7,9 @@ import hashlib
 import json
 import re
 import time
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlsplit
@@ -25,7 +26,7 @@ from hubspot_deals.errors import (
     HubSpotScopeError,
 )
 from hubspot_deals.source.endpoints import Endpoint
-from hubspot_deals.source.governor import SEARCHES_PER_SECOND, Governor, Pace
+from hubspot_deals.source.governor import SEARCHES_PER_SECOND, Budget, Governor, Pace
 from hubspot_deals.source.retries import (
     REFUSED,
     REJECTED,
@@ -52,6 +53,13 @@ class RequestCounts:
 
     requests: int = 0
     retries: int = 0
+    answers: Counter[Budget] = field(default_factory=Counter)
+    seconds: dict[Budget, float] = field(default_factory=lambda: dict.fromkeys(Budget, 0.0))
+    """What HubSpot took for all answers of a budget."""
+
+    def mean_seconds(self, budget: Budget) -> float:
+        """Return what an answer of a budget took on average; 0 before the first."""
+        return self.seconds[budget] / max(1, self.answers[budget])
 
 
 @dataclass(slots=True)
@@ -90,7 +98,7 @@ class HubSpotClient:
         self, token: SecretStr, options: ConnectionOptions, pace: Pace | None = None
     ) -> None:
         """`pace` is shared with every other worker that may use this token or account."""
-        self._token = token
+        self.token = token
         self._options = options
         self._session: aiohttp.ClientSession | None = None
         self._proxy: str | None = None
@@ -114,7 +122,7 @@ class HubSpotClient:
         )
         self._session = aiohttp.ClientSession(
             headers={
-                "Authorization": f"Bearer {self._token.get_secret_value()}",
+                "Authorization": f"Bearer {self.token.get_secret_value()}",
                 "Accept": "application/json",
             },
             timeout=timeout,
@@ -169,6 +177,7 @@ class HubSpotClient:
             raise RuntimeError(msg)
         await self.governor.admit(request.endpoint.budget)
         self.counts.requests += 1
+        began = time.monotonic()
         has_body = request.body is not None
         try:
             async with self._session.request(
@@ -184,6 +193,8 @@ class HubSpotClient:
                 content = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
             raise RepeatableAnswer(self._quote(f"{type(error).__name__}: {error}")) from error
+        self.counts.answers[request.endpoint.budget] += 1
+        self.counts.seconds[request.endpoint.budget] += time.monotonic() - began
         self.governor.observe(response.headers)
         if 200 <= response.status < 300:  # noqa: PLR2004
             self._token_has_worked = True
@@ -251,7 +262,7 @@ class HubSpotClient:
         A server may echo the token, so it is taken out, before a cut could leave a part of it.
         PostgreSQL holds no NUL and no lone surrogate; a page of HTML is readable on one line.
         """
-        text = text.replace(self._token.get_secret_value(), "[access token]")[:_LOOKED_AT]
+        text = text.replace(self.token.get_secret_value(), "[access token]")[:_LOOKED_AT]
         readable = "".join(letter if letter.isprintable() else " " for letter in text)
         return " ".join(readable.split())[:_ANSWER_CHARACTERS] or "empty body"
 

@@ -21,6 +21,10 @@ class Endpoint:
     budget: Budget = Budget.BURST
 
 
+TOKEN_INFO: Final = Endpoint("/oauth/v2/private-apps/get/access-token-info", "none")
+"""The same in every version."""
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoints:
     """Every path that the source reads."""
@@ -32,6 +36,7 @@ class Endpoints:
     pipelines: Endpoint
     owners: Endpoint
     account: Endpoint
+    usage: Endpoint
 
     @classmethod
     def spellings(cls, version: str) -> "list[Endpoints]":
@@ -64,4 +69,5 @@ class Endpoints:
             pipelines=Endpoint(versioned.format("pipelines", version) + "/deals", DEALS_SCOPE),
             owners=Endpoint(versioned.format("owners", version), OWNERS_SCOPE),
             account=Endpoint(f"/account-info/{version}/details", "oauth"),
+            usage=Endpoint(f"/account-info/{version}/api-usage/daily/private-apps", "oauth"),
         )

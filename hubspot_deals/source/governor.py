@@ -10,7 +10,6 @@ process, or, with a pace in the database, every worker that reads the same accou
 
 import asyncio
 import re
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -35,6 +34,11 @@ _FULL_PAUSE: Final = 1.0
 _SLOWER, _SLOWEST, _RECOVERY = 0.75, 0.2, 0.002
 """After a refusal others are using the budget: factor of the pace, its floor, and what each
 request gives back of it."""
+
+
+def now() -> float:
+    """Return seconds by the event loop's clock, which a rehearsal lets run ahead of the world's."""
+    return asyncio.get_running_loop().time()
 
 
 class Budget(StrEnum):
@@ -66,14 +70,14 @@ class LocalPace:
 
     async def reserve(self, key: str, interval: float, slack: float) -> float:
         """Take the next slot; return how long to wait for it."""
-        now = asyncio.get_running_loop().time()
-        slot = max(self._next.get(key, 0.0), now - slack)
+        at = now()
+        slot = max(self._next.get(key, 0.0), at - slack)
         self._next[key] = slot + interval
-        return max(slot - now, 0.0)
+        return max(slot - at, 0.0)
 
     async def postpone(self, key: str, seconds: float) -> None:
         """Let no slot be earlier than in so many seconds."""
-        opening = asyncio.get_running_loop().time() + seconds
+        opening = now() + seconds
         self._next[key] = max(self._next.get(key, 0.0), opening)
 
 
@@ -107,6 +111,8 @@ class Governor:
         self.throttled_seconds = 0.0
         self.when_admitted: Callable[[], None] = lambda: None
         """Is called each time that a request needs to wait no longer."""
+        self.burst_limit: int | None = None
+        """Requests that HubSpot's headers allow this app in ten seconds; None before they did."""
         self._pace = pace or LocalPace()
         self._share = share
         self._gates = {
@@ -120,7 +126,7 @@ class Governor:
 
     async def admit(self, budget: Budget) -> None:
         """Wait until one more request may be sent."""
-        began = time.monotonic()
+        began = now()
         gate = self._gates[budget]
         gate.waiting += 1
         try:
@@ -131,7 +137,7 @@ class Governor:
             gate.waiting -= 1
             self.when_admitted()
         gate.factor = min(1.0, gate.factor + _RECOVERY)
-        gate.last_wait = time.monotonic() - began
+        gate.last_wait = now() - began
         self.throttled_seconds += gate.last_wait
 
     def is_free(self, budget: Budget) -> bool:
@@ -148,14 +154,14 @@ class Governor:
             gate.must_postpone = False
             await self._pace.postpone(gate.key, self.closed_for(budget))
         wait = await self._pace.reserve(gate.key, *self._spacing(budget))
-        slot = time.monotonic() + wait
+        slot = now() + wait
         if (wait := max(wait, self.closed_for(budget))) > 0:
             await asyncio.sleep(wait)
-        return time.monotonic() - slot
+        return now() - slot
 
     def closed_for(self, budget: Budget) -> float:
         """Seconds for which nothing more is sent on a budget."""
-        return max(0.0, self._gates[budget].closed_until - time.monotonic())
+        return max(0.0, self._gates[budget].closed_until - now())
 
     def close(self, budget: Budget, seconds: float) -> None:
         """Send nothing more on this budget for a while, and less for some time after.
@@ -171,13 +177,13 @@ class Governor:
         limit = headers.get("X-HubSpot-RateLimit-Max", "")
         gate = self._gates[Budget.BURST]
         if _LIMIT.fullmatch(limit) and int(limit) > _BUCKET:
-            gate.limit = int(limit)
+            gate.limit = self.burst_limit = int(limit)
         if headers.get("X-HubSpot-RateLimit-Remaining") == "0":
             # Somebody else uses this token too; the next request would be refused.
             self._pause(gate, _FULL_PAUSE)
 
     def _pause(self, gate: _Gate, seconds: float) -> None:
-        gate.closed_until = max(gate.closed_until, time.monotonic() + seconds)
+        gate.closed_until = max(gate.closed_until, now() + seconds)
         gate.must_postpone = True
 
     def _spacing(self, budget: Budget) -> tuple[float, float]:

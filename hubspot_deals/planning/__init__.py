@@ -1,0 +1,1 @@
+"""Says what a scan would take before it is run, in a process of its own."""

@@ -108,6 +108,33 @@ class DownloadSpaceError(TransientError):
         )
 
 
+class HubSpotUnreachableError(TransientError):
+    """HubSpot could not be asked now; `retry_after` are seconds, 0 where nobody knows."""
+
+    def __init__(self, reason: str, *, retry_after: int = 0) -> None:
+        self.retry_after = retry_after
+        super().__init__(reason)
+
+
+class HubSpotRefusedError(PermanentError):
+    """HubSpot answered a plan's questions in a way that trying again does not change."""
+
+
+class PlanningBusyError(TransientError):
+    """Too many plans are being made."""
+
+    def __init__(self, retry_after: int) -> None:
+        self.retry_after = retry_after
+        super().__init__("Too many plans are being made right now. Try again shortly")
+
+
+class PlanningFailedError(TransientError):
+    """A planning process ended without an answer."""
+
+    def __init__(self) -> None:
+        super().__init__("The plan could not be made; the service's log has the cause")
+
+
 class SnapshotHiddenError(TransientError):
     """The scan was removed or run again while its file was written or sent."""
 
@@ -131,7 +158,13 @@ _STATUSES: Final[Mapping[type[HubSpotDealsError], tuple[int, str]]] = {
     DownloadFailedError: (500, "DOWNLOAD_FAILED"),
     DownloadSpaceError: (503, "DOWNLOAD_SPACE"),
     SnapshotReplacedError: (409, "SNAPSHOT_REPLACED"),
+    HubSpotRefusedError: (502, "HUBSPOT_REFUSED"),
+    HubSpotUnreachableError: (503, "HUBSPOT_UNAVAILABLE"),
+    PlanningBusyError: (503, "PLANNING_BUSY"),
+    PlanningFailedError: (500, "PLANNING_FAILED"),
 }
+
+_TRY_LATER: Final = (HubSpotUnreachableError, PlanningBusyError)
 
 _TEXTS: Final[Mapping[str, str]] = {
     "missing": "{label} is required",
@@ -268,7 +301,9 @@ async def _on_own_error(_: Request, error: Exception) -> Response:
     if known is None:
         return unexpected_error(error)
     status, code = known
-    return error_response(status, code, str(error))
+    wait = error.retry_after if isinstance(error, _TRY_LATER) else 0
+    headers = {"Retry-After": str(wait)} if wait else None
+    return error_response(status, code, str(error), headers=headers)
 
 
 async def _on_database_trouble(_: Request, error: Exception) -> Response:

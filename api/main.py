@@ -21,6 +21,8 @@ from api.logs import configure_logging
 from api.maintenance.endpoints import router as maintenance_router
 from api.middleware import RequestEnvelope
 from api.pipeline.endpoints import router as pipeline_router
+from api.plans.endpoints import router as plans_router
+from api.plans.service import Planner
 from api.results.endpoints import page_router
 from api.results.endpoints import router as results_router
 from api.results.service import ResultReader
@@ -59,6 +61,7 @@ class State(TypedDict):
     results: ResultReader
     run_statuses: RunStatuses
     downloads: Downloads
+    planner: Planner
 
 
 def create_app(
@@ -92,6 +95,7 @@ def build_app(lifespan: Lifespan | None = None) -> FastAPI:
         scans_router,
         results_router,
         downloads_router,
+        plans_router,
         pipeline_router,
         maintenance_router,
         health_router,
@@ -151,6 +155,7 @@ def _lifespan(settings: ApiSettings, key_ring: KeyRing, gateway: DagsterGateway 
                 "results": ResultReader(pool),
                 "run_statuses": RunStatuses(chosen),
                 "downloads": downloads,
+                "planner": Planner(),
             }
 
     return lifespan

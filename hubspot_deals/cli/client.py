@@ -18,6 +18,8 @@ from hubspot_deals.local.ports import is_loopback
 
 PAGE_ROWS: Final = 500
 _TIMEOUT_SECONDS: Final = 60.0
+_PLAN_SECONDS: Final = 120.0
+"""A plan waits for its turn, and for HubSpot."""
 
 Params = dict[str, str | int]
 Verb = Literal["pause", "resume", "cancel"]
@@ -83,11 +85,19 @@ class ServiceClient:
         self, config: Mapping[str, Any], token: SecretStr, idempotency_key: str | None = None
     ) -> str:
         """Ask for a scan and return the API's confirmation."""
-        body = {"config": {**config, "auth": {"accessToken": token.get_secret_value()}}}
+        body = _with_token(config, token)
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         request = self._http.build_request("POST", "scan/start", json=body, headers=headers)
         answer = self._answer(request)
         return str(answer.get("message", ""))
+
+    def plan_scan(self, config: Mapping[str, Any], token: SecretStr) -> dict[str, Any]:
+        """Ask what a scan would take and return the plan."""
+        request = self._http.build_request(
+            "POST", "scan/plan", json=_with_token(config, token), timeout=_PLAN_SECONDS
+        )
+        plan: dict[str, Any] = self._answer(request)["data"]
+        return plan
 
     def get_scan(self, scan_id: str) -> dict[str, Any]:
         """Return the status document of a scan."""
@@ -201,6 +211,10 @@ class ServiceClient:
         return RequestRefusedError(
             status, message.partition(": {")[0] if faults else message, faults
         )
+
+
+def _with_token(config: Mapping[str, Any], token: SecretStr) -> dict[str, Any]:
+    return {"config": {**config, "auth": {"accessToken": token.get_secret_value()}}}
 
 
 def _json_object(answer: httpx.Response) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from hubspot_deals.cli.client import (
 from hubspot_deals.cli.control import cancel, pause, remove, resume
 from hubspot_deals.cli.download import download
 from hubspot_deals.cli.maintenance import maintenance
+from hubspot_deals.cli.plan import plan
 from hubspot_deals.cli.results import results
 from hubspot_deals.cli.scan import scan
 from hubspot_deals.cli.settings import CommandLine
@@ -56,13 +57,13 @@ class _Group(click.Group):
 def cli(ctx: click.Context) -> None:
     """Extract HubSpot deals into PostgreSQL.
 
-    `up` starts the whole service on this machine; `scan`, `results`, `download` and `maintenance`
-    talk to a running one.
+    `up` starts the whole service on this machine; `plan`, `scan`, `results`, `download` and
+    `maintenance` talk to a running one.
     """
     ctx.obj = ctx.obj or CommandLine()
 
 
-for _command in (up, demo, sandbox, sql, scan, results, download, maintenance):
+for _command in (up, demo, sandbox, sql, plan, scan, results, download, maintenance):
     cli.add_command(_command)
 for _command in (pause, resume, cancel, remove):
     scan.add_command(_command)

@@ -8,9 +8,10 @@ from uuid import UUID, uuid5
 
 import click
 
+from hubspot_deals.cli.asking import AskedScan, scan_options
 from hubspot_deals.cli.output import echo_json, echo_scan, echo_table, follow, json_option
 from hubspot_deals.cli.settings import CommandLine, pass_command_line
-from hubspot_deals.contract import SCAN_TYPES, ScanStatus
+from hubspot_deals.contract import ScanStatus
 from hubspot_deals.errors import PermanentError
 
 # Never to be changed: a start that is repeated after an upgrade is still the same start.
@@ -33,35 +34,15 @@ def scan() -> None:
 
 
 @scan.command()
-@click.option("--scan-id", help="Id of the scan; else generated.")
-@click.option("--organization", default="default", show_default=True, help="Organization id.")
-@click.option(
-    "--property",
-    "properties",
-    multiple=True,
-    metavar="NAME",
-    help="A deal property to read; repeat for more. '*' reads all. Default: the standard ones.",
-)
-@click.option("--include-archived", is_flag=True, help="Read archived deals too.")
-@click.option("--start-date", metavar="YYYY-MM-DD", help="First day of the date range, UTC.")
-@click.option("--end-date", metavar="YYYY-MM-DD", help="Last day of the date range, UTC, included.")
-@click.option("--date-field", metavar="NAME", help="Date property of the range [createdate].")
-@click.option("--token-file", metavar="PATH", help="Read the HubSpot token there; - is stdin.")
+@scan_options
 @click.option("--idempotency-key", metavar="KEY", help="Makes a repeated start the same start.")
 @click.option("--watch", is_flag=True, help="Follow the scan to its end.")
 @json_option
 @pass_command_line
-def start(  # noqa: PLR0913 - one parameter per option
+def start(
     command_line: CommandLine,
     *,
-    scan_id: str | None,
-    organization: str,
-    properties: tuple[str, ...],
-    include_archived: bool,
-    start_date: str | None,
-    end_date: str | None,
-    date_field: str | None,
-    token_file: str | None,
+    asked: AskedScan,
     idempotency_key: str | None,
     watch: bool,
     as_json: bool,
@@ -70,21 +51,12 @@ def start(  # noqa: PLR0913 - one parameter per option
 
     The HubSpot token comes from HUBSPOT_DEALS_ACCESS_TOKEN, --token-file, or a hidden prompt.
     """
+    scan_id = asked.scan_id
     if scan_id is None and idempotency_key:
-        scan_id = scan_id_of_key(organization, idempotency_key)
+        scan_id = scan_id_of_key(asked.organization, idempotency_key)
     scan_id = scan_id or new_scan_id("scan")
-    config = {
-        "scanId": scan_id,
-        "organizationId": organization,
-        "type": list(SCAN_TYPES),
-        "filters": _filters(
-            properties,
-            {"startDate": start_date, "endDate": end_date, "field": date_field},
-            include_archived=include_archived,
-        ),
-    }
-    token = command_line.access_token(token_file)
-    message = command_line.service().start_scan(config, token, idempotency_key)
+    token = command_line.access_token(asked.token_file)
+    message = command_line.service().start_scan(asked.config(scan_id), token, idempotency_key)
     if watch:
         _watch(command_line, scan_id, as_json=as_json)
     elif as_json:
@@ -140,17 +112,6 @@ def new_scan_id(prefix: str) -> str:
 def scan_id_of_key(organization: str, idempotency_key: str) -> str:
     """Return the id that every start with this key has: the id is part of the request."""
     return f"scan-{uuid5(_IDS_OF_KEYS, json.dumps([organization, idempotency_key]))}"
-
-
-def _filters(
-    properties: tuple[str, ...], span: dict[str, str | None], *, include_archived: bool
-) -> dict[str, Any]:
-    filters: dict[str, Any] = {"includeArchived": include_archived}
-    if properties:
-        filters["properties"] = list(properties)
-    if given := {name: value for name, value in span.items() if value is not None}:
-        filters["dateRange"] = given
-    return filters
 
 
 def _watch(command_line: CommandLine, scan_id: str, *, as_json: bool) -> None:

@@ -1,8 +1,10 @@
 """Questions to an account that only a plan asks: its token, its day, where its deals lie."""
 
+import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 from hubspot_deals.contract import DateRange
@@ -15,6 +17,9 @@ from hubspot_deals.source.search import SEARCH_PAGE, DealSearch, Extent
 
 _LOOKS: Final = 24
 """Most searches to find out where deals lie: five seconds."""
+_AT_ONCE: Final = 3
+_Piece = tuple[int, int, int]
+"""Deals with ids above the first number and up to the second, and how many they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +107,12 @@ async def locate_deals(client: HubSpotClient, endpoints: Endpoints, extent: Exte
     first, _ = await DealReader(client, endpoints, ()).list_ids(None)
     newest = extent.newest or 0
     pieces = [((first[0] if first else newest) - 1, newest, extent.total)]
-    for _ in range(_LOOKS):
-        fullest = max(pieces, key=_splittable)
-        low, high, deals = fullest
-        middle = (low + high) // 2
-        counted = await search.count_within([above_id(low), up_to_id(middle)])
-        below = min(deals, counted or 0)
-        pieces.remove(fullest)
-        pieces += [(low, middle, below), (middle, high, deals - below)]
-    return _fill(sorted(pieces))
+    for _ in range(_LOOKS // _AT_ONCE):
+        pieces.sort(key=_splittable)
+        fullest, pieces = pieces[-_AT_ONCE:], pieces[:-_AT_ONCE]
+        halves = await asyncio.gather(*(_halve(search, piece) for piece in fullest))
+        pieces += chain.from_iterable(halves)
+    return _fill(pieces)
 
 
 async def _look_up(search: DealSearch) -> list[int]:
@@ -123,12 +125,20 @@ async def _look_up(search: DealSearch) -> list[int]:
     return ids
 
 
-def _splittable(piece: tuple[int, int, int]) -> int:
+async def _halve(search: DealSearch, piece: _Piece) -> tuple[_Piece, _Piece]:
+    low, high, deals = piece
+    middle = (low + high) // 2
+    counted = await search.count_within([above_id(low), up_to_id(middle)])
+    below = min(deals, counted or 0)
+    return (low, middle, below), (middle, high, deals - below)
+
+
+def _splittable(piece: _Piece) -> int:
     low, high, deals = piece
     return deals if high - low > 1 else 0
 
 
-def _fill(pieces: Sequence[tuple[int, int, int]]) -> list[int]:
+def _fill(pieces: Iterable[_Piece]) -> list[int]:
     """Spread the deals of each piece evenly over it."""
     return sorted(
         {

@@ -36,6 +36,8 @@ def test_exactly_the_documented_paths_of_this_version_are_served(document):
     assert {
         (method, path) for path, methods in document["paths"].items() for method in methods
     } == {
+        ("post", "/api/v1/auth/validate"),
+        ("post", "/api/v1/scan/plan"),
         ("post", "/api/v1/scan/start"),
         ("get", "/api/v1/scan/list"),
         ("get", "/api/v1/scan/{scan_id}/status"),

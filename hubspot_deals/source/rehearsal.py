@@ -82,8 +82,9 @@ def rehearse(
     deals = len(account.ids) + account.archived
     factor = max(1.0, deals / _MOST_DEALS)
     if factor > 1:
-        ids = account.ids[:: -(-deals // _MOST_DEALS)]
-        factor = (deals - account.archived) / max(1, len(ids))
+        ids = [
+            account.ids[int(number * factor)] for number in range(int(len(account.ids) / factor))
+        ]
         account = replace(account, ids=ids, archived=round(account.archived / factor))
     with asyncio.Runner(loop_factory=_SkippingLoop) as runner:
         return runner.run(_read(plan, properties, account, options)).scaled(factor)

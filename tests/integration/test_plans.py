@@ -16,6 +16,7 @@ from api.settings import ApiSettings
 from api.testing import serve
 from hubspot_deals.cli.main import cli
 from hubspot_deals.contract import DateRange, ScanFilters
+from hubspot_deals.planning import plan as plan_module
 from hubspot_deals.planning.plan import plan_scan
 from hubspot_sandbox.testing import GOOD_TOKEN, SandboxProcess
 from tests.conftest import FAST, TEST_KEYS
@@ -279,3 +280,14 @@ def test_the_command_line_fails_where_no_scan_is_possible(client, monkeypatch):
     assert failed.exit_code == 1
     assert "No scan is possible" in failed.output
     assert DEALS in failed.output
+
+
+def test_archived_deals_that_take_too_long_to_count_are_a_least_number(settings, monkeypatch):
+    # Half a minute of counting would be a long test.
+    monkeypatch.setattr(plan_module, "_WALK_SECONDS", -1.0)
+    with SandboxProcess(deals=1_500) as account:
+        there = settings.model_copy(update={"hubspot_url": HttpUrl(account.url)})
+        plan = plan_scan(SecretStr(GOOD_TOKEN), FILTERS["archived"], there)
+
+    assert plan["deals"] == {"live": 1_500, "archived": 100, "total": 1_600, "basis": "atLeast"}
+    assert plan["requests"]["basis"] == "atLeast"

@@ -27,7 +27,7 @@ from hubspot_deals.source.properties import (
     select_properties,
 )
 from hubspot_deals.source.reading import Sizes
-from hubspot_deals.source.rehearsal import ImaginedAccount, rehearse
+from hubspot_deals.source.rehearsal import ImaginedAccount, rehearse, scale_of
 from hubspot_deals.source.search import Extent, UnsoundSearchError
 from hubspot_deals.source.survey import ArchivedCount, count_archived, locate_deals
 
@@ -200,8 +200,10 @@ def _foresee(  # noqa: PLR0913, PLR0917 - everything that was learned
     """
     if deals is None or deals.live is None or start.selection is None:
         return {"requests": None, "dailyShare": None, "minutes": None}
+    scale = scale_of(deals.live.total)
     imagined = ImaginedAccount(
-        ids=_place(account, filters, deals.live),
+        ids=_place(account, filters, deals.live, scale),
+        scale=scale,
         archived=deals.archived.total if deals.archived else 0,
         has_others=not deals.is_alone,
         burst=access.burst,
@@ -228,11 +230,15 @@ def _foresee(  # noqa: PLR0913, PLR0917 - everything that was learned
     }
 
 
-def _place(account: HubSpotAccount, filters: ScanFilters, live: Extent) -> Sequence[int]:
+def _place(
+    account: HubSpotAccount, filters: ScanFilters, live: Extent, scale: float
+) -> Sequence[int]:
     """Return ids for the live deals: about the real ones where it makes a difference."""
     if filters.date_range is None and live.total > Sizes().few:
         try:
-            return account.ask(lambda client, endpoints: locate_deals(client, endpoints, live))
+            return account.ask(
+                lambda client, endpoints: locate_deals(client, endpoints, live, scale)
+            )
         except (UnsoundSearchError, HubSpotDealsError):
             pass  # then the list is read alone, and where deals lie is not known
-    return range(_GAP, _GAP * (live.total + 1), _GAP)
+    return range(_GAP, _GAP * (round(live.total / scale) + 1), _GAP)

@@ -41,12 +41,14 @@ _CHANGED: Final = changed_since(0)["propertyName"]
 class ImaginedAccount:
     """What is known or taken for granted of an account.
 
-    `ids` are those of the live deals that are asked for, ascending; `archived` counts all archived
-    deals. `has_others` tells that there are live deals that are not asked for; `burst` is what its
-    headers allow in ten seconds, `latency` what an answer takes, in seconds.
+    `ids` are those of the live deals that are asked for, ascending, each of which stands for
+    `scale` deals; `archived` counts all archived deals. `has_others` tells that there are live
+    deals that are not asked for; `burst` is what HubSpot's headers allow in ten seconds, `latency`
+    what an answer takes, in seconds.
     """
 
     ids: Sequence[int]
+    scale: float = 1.0
     archived: int = 0
     has_others: bool = True
     burst: int | None = None
@@ -72,6 +74,11 @@ class Rehearsal:
         )
 
 
+def scale_of(deals: int) -> float:
+    """Return how many deals one has to stand for, so that they are not too many to rehearse."""
+    return max(1.0, deals / _MOST_DEALS)
+
+
 def rehearse(
     plan: Sequence[DealRange],
     properties: Sequence[str],
@@ -79,15 +86,9 @@ def rehearse(
     options: ConnectionOptions,
 ) -> Rehearsal:
     """Return what reading a plan takes. For a thread without a running event loop."""
-    deals = len(account.ids) + account.archived
-    factor = max(1.0, deals / _MOST_DEALS)
-    if factor > 1:
-        ids = [
-            account.ids[int(number * factor)] for number in range(int(len(account.ids) / factor))
-        ]
-        account = replace(account, ids=ids, archived=round(account.archived / factor))
+    account = replace(account, archived=round(account.archived / account.scale))
     with asyncio.Runner(loop_factory=_SkippingLoop) as runner:
-        return runner.run(_read(plan, properties, account, options)).scaled(factor)
+        return runner.run(_read(plan, properties, account, options)).scaled(account.scale)
 
 
 async def _read(

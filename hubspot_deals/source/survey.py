@@ -95,8 +95,10 @@ async def count_archived(
     return ArchivedCount(total, inside, is_whole=True)
 
 
-async def locate_deals(client: HubSpotClient, endpoints: Endpoints, extent: Extent) -> list[int]:
-    """Return ids that lie about where those of the live deals do, as many as there are.
+async def locate_deals(
+    client: HubSpotClient, endpoints: Endpoints, extent: Extent, scale: float
+) -> list[int]:
+    """Return ids that lie about where those of the live deals do, one for `scale` deals.
 
     How often a list is entered where it has nothing depends on it. Few deals are looked up; of
     many it is counted where they lie. Raises HubSpotDealsError and UnsoundSearchError.
@@ -112,7 +114,7 @@ async def locate_deals(client: HubSpotClient, endpoints: Endpoints, extent: Exte
         fullest, pieces = pieces[-_AT_ONCE:], pieces[:-_AT_ONCE]
         halves = await asyncio.gather(*(_halve(search, piece) for piece in fullest))
         pieces += chain.from_iterable(halves)
-    return _fill(pieces)
+    return _fill(pieces, scale)
 
 
 async def _look_up(search: DealSearch) -> list[int]:
@@ -138,13 +140,14 @@ def _splittable(piece: _Piece) -> int:
     return deals if high - low > 1 else 0
 
 
-def _fill(pieces: Iterable[_Piece]) -> list[int]:
+def _fill(pieces: Iterable[_Piece], scale: float) -> list[int]:
     """Spread the deals of each piece evenly over it."""
     return sorted(
         {
-            low + (high - low) * (number + 1) // deals
+            low + (high - low) * (number + 1) // shown
             for low, high, deals in pieces
-            for number in range(deals)
+            for shown in (round(deals / scale),)
+            for number in range(shown)
         }
     )
 

@@ -7,11 +7,10 @@ from datetime import date
 import pytest
 
 from hubspot_deals.contract import DateRange, ScanFilters
-from hubspot_deals.source import rehearsal as rehearsal_module
 from hubspot_deals.source.client import ConnectionOptions
 from hubspot_deals.source.governor import Budget
 from hubspot_deals.source.plan import build_plan
-from hubspot_deals.source.rehearsal import ImaginedAccount, _SkippingLoop, rehearse
+from hubspot_deals.source.rehearsal import ImaginedAccount, _SkippingLoop, rehearse, scale_of
 from hubspot_deals.source.survey import _fill, tier_of
 
 YEAR = DateRange(date(2024, 1, 1), date(2024, 12, 31))
@@ -24,7 +23,7 @@ def ids(number):
 
 def rehearsed(live, *, archived=0, span=None, properties=("amount",), share=1.0, **facts):
     filters = ScanFilters(include_archived=archived > 0, date_range=span)
-    account = ImaginedAccount(ids(live), archived, **facts)
+    account = ImaginedAccount(ids(live), archived=archived, **facts)
     return rehearse(build_plan(filters), properties, account, ConnectionOptions(share=share))
 
 
@@ -72,13 +71,12 @@ def test_slower_limits_take_longer_and_equal_rehearsals_are_equal():
     assert whole.seconds < rehearsed(10_000, burst=190, latency=SLOW).seconds < half.seconds
 
 
-def test_an_account_that_is_too_big_to_rehearse_takes_in_proportion(monkeypatch):
-    monkeypatch.setattr(rehearsal_module, "_MOST_DEALS", 100_000)
-    small, big = rehearsed(100_000), rehearsed(400_000, archived=400)
-    assert big.lists / small.lists == pytest.approx(4, rel=0.02)
-    assert big.searches / small.searches == pytest.approx(4, rel=0.02)
+def test_an_account_that_is_too_big_to_rehearse_takes_in_proportion():
+    small, big = rehearsed(100_000), rehearsed(100_000, archived=400, scale=4.0)
+    assert (big.lists, big.searches) == (4 * (small.lists + 1), 4 * small.searches)
     # Seconds of settling are by the world's clock, by which rehearsing takes some too.
     assert big.seconds / small.seconds == pytest.approx(4, rel=0.1)
+    assert [scale_of(deals) for deals in (0, 400_000, 1_000_000)] == [1, 1, 2.5]
 
 
 def test_a_rehearsal_that_would_never_end_fails():
@@ -93,7 +91,9 @@ def test_a_rehearsal_that_would_never_end_fails():
 
 
 def test_pieces_are_filled_with_as_many_deals_as_they_have():
-    assert _fill([(10, 20, 2), (0, 10, 0), (100, 103, 3)]) == [15, 20, 101, 102, 103]
+    pieces = [(10, 20, 2), (0, 10, 0), (100, 103, 3)]
+    assert _fill(pieces, 1.0) == [15, 20, 101, 102, 103]
+    assert _fill(pieces, 2.0) == [20, 101, 103]
 
 
 @pytest.mark.parametrize(

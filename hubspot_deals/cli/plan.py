@@ -1,5 +1,6 @@
 """The `plan` command: what a scan would bring and take, before it is started."""
 
+from contextlib import closing
 from typing import Any, Final
 
 import click
@@ -28,7 +29,8 @@ def plan(command_line: CommandLine, *, asked: AskedScan, as_json: bool) -> None:
     """
     token = command_line.access_token(asked.token_file)
     config = asked.config(asked.scan_id or _PLANNED)
-    found = command_line.service().plan_scan(config, token)
+    with closing(command_line.service()) as service:
+        found = service.plan_scan(config, token)
     if as_json:
         echo_json(found)
     else:

@@ -10,6 +10,8 @@ from fastapi.routing import APIRoute
 
 from api.dagster.gateway import DagsterGateway, GraphQLGateway
 from api.database import ConnectionPool, build_pool, export_connection
+from api.diffs.endpoints import router as diffs_router
+from api.diffs.service import DiffReader
 from api.docs_pages import add_docs_pages, build_openapi
 from api.downloads.endpoints import router as downloads_router
 from api.downloads.service import Downloads
@@ -62,6 +64,7 @@ class State(TypedDict):
     run_statuses: RunStatuses
     downloads: Downloads
     planner: Planner
+    diffs: DiffReader
 
 
 def create_app(
@@ -96,6 +99,7 @@ def build_app(lifespan: Lifespan | None = None) -> FastAPI:
         results_router,
         downloads_router,
         plans_router,
+        diffs_router,
         pipeline_router,
         maintenance_router,
         health_router,
@@ -156,6 +160,7 @@ def _lifespan(settings: ApiSettings, key_ring: KeyRing, gateway: DagsterGateway 
                 "run_statuses": RunStatuses(chosen),
                 "downloads": downloads,
                 "planner": Planner(),
+                "diffs": DiffReader(pool),
             }
 
     return lifespan

@@ -56,6 +56,7 @@ from hubspot_deals.warehouse.loading import ChunkLoader
 from hubspot_deals.warehouse.outcomes import TableResult
 from hubspot_deals.warehouse.paces import SharedPace
 from hubspot_deals.warehouse.pipeline import ScanPipeline
+from hubspot_deals.warehouse.views import keep_view
 
 _LOG_SECONDS: Final = 10.0
 _PREVIEW_ROWS: Final = 5
@@ -315,6 +316,7 @@ class _ScanRun:
             ],
             self._report.to_json() | {"runId": self._lease.run_id},
         )
+        keep_view(self._lease.connection, self._lease.config.organization_id)
 
     def _sum_up(self, facts: Sequence[dict[str, Any]]) -> None:
         """Put together what this run and those before it have noticed."""

@@ -163,6 +163,17 @@ class ServiceClient:
             if not page["pagination"]["hasMore"] or not page["records"]:
                 return
 
+    def page_of_diff(self, old: str, new: str, limit: int, cursor: str | None) -> dict[str, Any]:
+        """Return one page of what changed from one scan to another."""
+        params: Params = {"limit": limit}
+        if cursor is not None:
+            params["cursor"] = cursor
+        return self._data(f"results/{_segment(old)}/diff/{_segment(new)}", params)
+
+    def get_diff_summary(self, old: str, new: str) -> dict[str, Any]:
+        """Return how many deals changed from one scan to another."""
+        return self._data(f"results/{_segment(old)}/diff/{_segment(new)}", {"summary": "true"})
+
     def get_manifest(self, scan_id: str, form: str, params: Params) -> dict[str, Any]:
         """Return what is known of a file; asking for it begins to write it."""
         return self._data(f"results/{_segment(scan_id)}/download/{form}/manifest", params)

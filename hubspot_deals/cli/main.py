@@ -12,6 +12,7 @@ from hubspot_deals.cli.client import (
     ServiceUnreachableError,
 )
 from hubspot_deals.cli.control import cancel, pause, remove, resume
+from hubspot_deals.cli.diff import diff
 from hubspot_deals.cli.download import download
 from hubspot_deals.cli.maintenance import maintenance
 from hubspot_deals.cli.plan import plan
@@ -58,12 +59,14 @@ def cli(ctx: click.Context) -> None:
     """Extract HubSpot deals into PostgreSQL.
 
     `up` starts the whole service on this machine; `plan`, `scan`, `results`, `download` and
+    `up` starts the whole service on this machine; `scan`, `results`, `diff`, `download` and
     `maintenance` talk to a running one.
     """
     ctx.obj = ctx.obj or CommandLine()
 
 
 for _command in (up, demo, sandbox, sql, plan, scan, results, download, maintenance):
+for _command in (up, demo, sandbox, sql, scan, results, diff, download, maintenance):
     cli.add_command(_command)
 for _command in (pause, resume, cancel, remove):
     scan.add_command(_command)

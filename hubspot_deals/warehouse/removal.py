@@ -21,6 +21,7 @@ from hubspot_deals.warehouse.connections import open_connection
 from hubspot_deals.warehouse.leases import end_sessions
 from hubspot_deals.warehouse.scans import get_scan
 from hubspot_deals.warehouse.states import HAS_CRASHED, IS_HELD, IS_VISIBLE, LOCK_ID
+from hubspot_deals.warehouse.views import keep_view
 
 _BATCH_ROWS: Final = 2_000
 _REST: Final = 0.5
@@ -140,7 +141,7 @@ def remove_marked_rows(database_url: SecretStr, seq: int, *, seconds: float) -> 
         scan = (
             connection.cursor(row_factory=dict_row)
             .execute(
-                "SELECT scan_id, removal, epoch FROM hubspot_deals.scans"
+                "SELECT scan_id, organization_id, removal, epoch FROM hubspot_deals.scans"
                 " WHERE seq = %s AND removal IS NOT NULL",
                 (seq,),
             )
@@ -159,6 +160,7 @@ def remove_marked_rows(database_url: SecretStr, seq: int, *, seconds: float) -> 
             if time.monotonic() > deadline:
                 return False
         _delete_scan(connection, seq, scan["scan_id"], scan["removal"])
+        keep_view(connection, scan["organization_id"])
         return True
 
 

@@ -1,0 +1,1 @@
+"""Diffs: what changed between two completed scans of one organization."""

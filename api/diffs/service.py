@@ -20,7 +20,7 @@ from hubspot_deals.warehouse.diffs import MOST_IDS, Changes, Pair
 from hubspot_deals.warehouse.results import RAW_TABLE, Snapshot
 from hubspot_deals.warehouse.scans import ScanRecord, get_scan
 
-_FIRST_IDS: Final = 2_000
+_FIRST_IDS: Final = 1_000
 """So few, so that a page is soon there where much has changed."""
 
 _MOST_CHANGES: Final = 1_000
@@ -56,14 +56,15 @@ class Comparison:
 
 
 class _Pace:
-    """How many deals are compared at a time: more where little has changed, fewer where much."""
+    """How many deals are compared at a time: as many as will have the changes that are wanted."""
 
     def __init__(self) -> None:
         self.ids = _FIRST_IDS
 
-    def adapt(self, *, is_full: bool) -> None:
-        """Take note whether the last call found as many changes as it might."""
-        self.ids = max(self.ids // 4, _FIRST_IDS) if is_full else min(4 * self.ids, MOST_IDS)
+    def adapt(self, *, found: int, wanted: int) -> None:
+        """Take note of what the last deals brought, and of what is wanted of the next ones."""
+        likely = self.ids * wanted // max(found, 1)
+        self.ids = min(max(likely, _FIRST_IDS), 4 * self.ids, MOST_IDS)
 
 
 class DiffReader:
@@ -95,7 +96,7 @@ class DiffReader:
             after = part.last_id or after
             if part.is_end or returned >= limit or time.monotonic() > deadline:
                 break
-            pace.adapt(is_full=False)
+            pace.adapt(found=part.returned, wanted=limit - returned)
         pagination = DiffPagination(
             limit=limit,
             returned=returned,
@@ -120,7 +121,8 @@ class DiffReader:
             if part.is_end:
                 return
             after = part.last_id or after
-            pace.adapt(is_full=part.returned >= _MOST_CHANGES)
+            # Not all that a call may bring: what is behind its limit is compared once more.
+            pace.adapt(found=part.returned, wanted=_MOST_CHANGES * 3 // 4)
 
     async def summarize(self, compared: Comparison) -> bytes:
         """Return how many deals differ, as JSON."""

@@ -17,8 +17,8 @@ from hubspot_deals.contract import DATASET_NAME
 from hubspot_deals.warehouse.results import OWN, RAW_TABLE, Snapshot
 from hubspot_deals.warehouse.states import IS_VISIBLE
 
-MOST_IDS: Final = 20_000
-"""Of one range, so that a statement takes a fraction of a second."""
+MOST_IDS: Final = 5_000
+"""Of one range, so that its rows fit into PostgreSQL's memory for one hash table."""
 
 _DEALS: Final = f"""
     SELECT r.id, r.archived, r.archived_at, r.properties FROM {DATASET_NAME}.deals r

@@ -22,8 +22,8 @@ OWN_PAGE = CHECKOUT / "docs" / "rest-api.md"
 REQUIREMENTS = CHECKOUT.parent / "shared" / "spec" / "hubspot-deals-api.md"
 BASE_URL = "http://localhost:5000"
 TOKEN = "pat-na1-xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx"
-PLACE = re.compile(r"/(?:scan|results)/([\w-]+)/(\w+)")
-"""A scan's id in a path, and what is asked of it."""
+PLACE = re.compile(r"/(?:scan|results)/([\w-]+)(?=/(\w+))|/diff/([\w-]+)")
+"""A scan's id in a path, and what is asked of it; or the id of a scan that is compared."""
 UNENDED = {"pending", "running", "paused", "resuming"}
 
 
@@ -71,8 +71,8 @@ class Runner:
 
     def run(self, block):
         """Run one block and return what it printed."""
-        for scan_id, asked in PLACE.findall(block.text):
-            self.prepare(scan_id, asked)
+        for scan_id, asked, other in PLACE.findall(block.text):
+            self.prepare(scan_id or other, asked or "diff")
         text = block.text.replace(BASE_URL, self._api)
         if block.language == "powershell":
             return self._run_powershell(block, text)
@@ -178,6 +178,7 @@ def test_every_example_of_our_own_page_runs(runner, tmp_path):
     printed = run_page(OWN_PAGE, runner)
 
     assert len(printed) == 23
+    assert len(printed) == 25
     for block, text in printed.items():
         if block.language == "bash" and " -o" not in block.text.lower():
             assert json.loads(text)["success"] is True, block.name

@@ -5,10 +5,6 @@ CREATE SCHEMA IF NOT EXISTS hubspot_deals_views;
 
 CREATE INDEX scans_latest ON hubspot_deals.scans (organization_id, ended_at DESC, seq DESC)
     WHERE outcome = 'completed' AND results_removed_at IS NULL;
-CREATE INDEX IF NOT EXISTS users_by_id ON hubspot_deals_extraction.users (scan_id, id);
-CREATE INDEX IF NOT EXISTS pipelines_by_id ON hubspot_deals_extraction.pipelines (scan_id, id);
-CREATE INDEX IF NOT EXISTS pipeline_stages_by_id
-    ON hubspot_deals_extraction.pipeline_stages (scan_id, id);
 
 -- HubSpot's texts as values; what cannot be read is NULL. PostgreSQL 15 has no cast that fails
 -- softly, so each function looks before it casts. The first two are inlined.
@@ -22,24 +18,26 @@ CREATE FUNCTION hubspot_deals.to_truth(text) RETURNS boolean LANGUAGE sql STABLE
     RETURN CASE lower(btrim($1)) WHEN 'true' THEN true WHEN 'false' THEN false END;
 CREATE FUNCTION hubspot_deals.to_moment(value text) RETURNS timestamptz
     LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE AS $$
-DECLARE
-    parts text[];
 BEGIN
     IF value ~ '^-?[0-9]{11,15}$' THEN
         RETURN CASE WHEN value::bigint BETWEEN -62135596800000 AND 253402300799999
             THEN timestamptz 'epoch' + value::bigint * interval '1 millisecond' END;
     END IF;
-    parts := regexp_match(value,
-        '^((?!0000)[0-9]{4})-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])'
-        '(?:[T ]((?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:[.][0-9]{1,9})?)?))?'
-        '(Z|[-+](?:0[0-9]|1[0-4]):?[0-5][0-9])?$');
-    IF parts IS NULL OR parts[3]::integer > extract(
-        day FROM make_date(parts[1]::integer, parts[2]::integer, 1) + interval '1 month -1 day'
-    ) THEN
+    -- Without groups, with which PostgreSQL's patterns take many times as long.
+    IF value !~ ('^[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])'
+        '(?:[T ](?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:[.][0-9]{1,9})?)?'
+        '(?:Z|[-+](?:0[0-9]|1[0-4]):?[0-5][0-9])?)?$')
+        OR left(value, 4) = '0000'
+        OR substr(value, 9, 2) > '28' AND substr(value, 9, 2)::integer > extract(
+            day FROM (left(value, 7) || '-01')::date + interval '1 month -1 day')
+    THEN
         RETURN NULL;
     END IF;
-    RETURN (concat_ws('-', parts[1], parts[2], parts[3]) || 'T' || coalesce(parts[4], '00:00')
-        || coalesce(parts[5], 'Z'))::timestamptz;
+    RETURN (CASE
+        WHEN length(value) = 10 THEN value || 'T00:00Z'
+        WHEN value ~ '(?:Z|[-+][0-9:]{4,5})$' AND length(value) > 16 THEN value
+        ELSE value || 'Z'
+    END)::timestamptz;
 END
 $$;
 CREATE FUNCTION hubspot_deals.to_day(text) RETURNS date LANGUAGE sql STABLE PARALLEL SAFE
@@ -69,31 +67,76 @@ CREATE VIEW hubspot_deals_views.latest_deal_properties AS
 SELECT r.* FROM hubspot_deals_views.latest_scans l
 JOIN hubspot_deals.deal_properties r USING (organization_id, scan_id);
 
--- A row of another package than a committed chunk's explains nothing, and no label doubles a deal.
+-- Packages that count, and texts by id, as one value each for the latest scan: however PostgreSQL
+-- plans a query, each deal is then a lookup or two, and no label doubles a deal. Grouping keeps a
+-- condition on the organization in, and the values from being made for each deal.
+CREATE VIEW hubspot_deals.latest_lookups AS
+SELECT l.organization_id, l.scan_id,
+    (SELECT jsonb_object_agg(c.load_id, null) FROM hubspot_deals.served_chunks c
+        WHERE c.scan_id = l.scan_id AND c.table_name = 'deals') AS packages,
+    -- A stage is also found without its pipeline, which a scan need not have read.
+    (SELECT jsonb_object_agg(concat(p.id, '/', r.id), r.label) FROM hubspot_deals.pipeline_stages r
+        CROSS JOIN LATERAL (VALUES (''), (r.pipeline_id)) p (id)
+        WHERE r.scan_id = l.scan_id) AS stages,
+    (SELECT jsonb_object_agg(r.id, r.label) FROM hubspot_deals.pipelines r
+        WHERE r.scan_id = l.scan_id AND r.id IS NOT NULL) AS pipelines,
+    (SELECT jsonb_object_agg(r.id, r.email) FROM hubspot_deals.users r
+        WHERE r.scan_id = l.scan_id AND r.id IS NOT NULL) AS owners
+FROM hubspot_deals_views.latest_scans l GROUP BY l.organization_id, l.scan_id;
+
 CREATE VIEW hubspot_deals_views.latest_deals AS
-SELECT s.label AS dealstage_label, p.label AS pipeline_label, o.email AS owner_email, d.*
-FROM hubspot_deals_views.latest_scans l
-JOIN hubspot_deals.deals d USING (organization_id, scan_id)
-LEFT JOIN LATERAL (
-    SELECT r.label FROM hubspot_deals_extraction.pipeline_stages r
-    JOIN hubspot_deals.served_chunks c ON c.scan_id = r.scan_id AND c.load_id = r._dlt_load_id
-        AND c.table_name = 'pipeline_stages'
-    WHERE r.scan_id = d.scan_id AND r.id = d.dealstage
-        AND (r.pipeline_id = d.pipeline OR d.pipeline IS NULL)
-    LIMIT 1
-) s ON true
-LEFT JOIN LATERAL (
-    SELECT r.label FROM hubspot_deals_extraction.pipelines r
-    JOIN hubspot_deals.served_chunks c ON c.scan_id = r.scan_id AND c.load_id = r._dlt_load_id
-        AND c.table_name = 'pipelines'
-    WHERE r.scan_id = d.scan_id AND r.id = d.pipeline LIMIT 1
-) p ON true
-LEFT JOIN LATERAL (
-    SELECT r.email FROM hubspot_deals_extraction.users r
-    JOIN hubspot_deals.served_chunks c ON c.scan_id = r.scan_id AND c.load_id = r._dlt_load_id
-        AND c.table_name = 'users'
-    WHERE r.scan_id = d.scan_id AND r.id = d.hubspot_owner_id LIMIT 1
-) o ON true;
+SELECT l.organization_id, r.scan_id, r.row_no,
+    l.stages ->> concat(r.pipeline, '/', r.dealstage) AS dealstage_label,
+    l.pipelines ->> r.pipeline AS pipeline_label,
+    l.owners ->> r.hubspot_owner_id AS owner_email,
+    r.id,
+    r.created_at,
+    r.updated_at,
+    r.archived,
+    r.archived_at,
+    r.dealname,
+    trim_scale(r.amount) AS amount,
+    r.dealstage,
+    r.pipeline,
+    r.closedate,
+    r.createdate,
+    r.hs_createdate,
+    r.hs_lastmodifieddate,
+    r.hubspot_owner_id,
+    r.hubspot_owner_assigneddate,
+    r.hubspot_team_id,
+    r.dealtype,
+    r.description,
+    r.deal_currency_code,
+    trim_scale(r.amount_in_home_currency) AS amount_in_home_currency,
+    r.hs_priority,
+    r.hs_next_step,
+    trim_scale(r.hs_acv) AS hs_acv,
+    trim_scale(r.hs_arr) AS hs_arr,
+    trim_scale(r.hs_mrr) AS hs_mrr,
+    trim_scale(r.hs_tcv) AS hs_tcv,
+    trim_scale(r.hs_closed_amount) AS hs_closed_amount,
+    trim_scale(r.hs_closed_amount_in_home_currency) AS hs_closed_amount_in_home_currency,
+    trim_scale(r.hs_projected_amount) AS hs_projected_amount,
+    trim_scale(r.hs_projected_amount_in_home_currency) AS hs_projected_amount_in_home_currency,
+    trim_scale(r.hs_forecast_amount) AS hs_forecast_amount,
+    trim_scale(r.hs_forecast_probability) AS hs_forecast_probability,
+    r.hs_manual_forecast_category,
+    trim_scale(r.hs_deal_stage_probability) AS hs_deal_stage_probability,
+    r.hs_is_closed,
+    r.hs_is_closed_won,
+    r.closed_lost_reason,
+    r.closed_won_reason,
+    trim_scale(r.days_to_close) AS days_to_close,
+    trim_scale(r.num_associated_contacts) AS num_associated_contacts,
+    trim_scale(r.num_notes) AS num_notes,
+    r.notes_last_updated,
+    r.notes_next_activity_date,
+    r.hs_analytics_source,
+    r.hs_merged_object_ids,
+    r.properties
+FROM hubspot_deals.latest_lookups l
+JOIN hubspot_deals_extraction.deals r ON r.scan_id = l.scan_id AND l.packages ? r._dlt_load_id;
 
 -- Which view is whose.
 CREATE TABLE hubspot_deals_views.organization_views (

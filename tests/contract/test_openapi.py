@@ -49,6 +49,7 @@ def test_exactly_the_documented_paths_of_this_version_are_served(document):
         ("post", "/api/v1/maintenance/detect-crashed"),
         ("get", "/api/v1/results/{scan_id}/tables"),
         ("get", "/api/v1/results/{scan_id}/result"),
+        ("get", "/api/v1/results/{scan_id}/diff/{other_scan_id}"),
         ("get", "/api/v1/results/{scan_id}/download/{format}"),
         ("get", "/api/v1/results/{scan_id}/download/{format}/manifest"),
         ("get", "/api/v1/pipeline/info"),

@@ -58,15 +58,13 @@ class _Group(click.Group):
 def cli(ctx: click.Context) -> None:
     """Extract HubSpot deals into PostgreSQL.
 
-    `up` starts the whole service on this machine; `plan`, `scan`, `results`, `download` and
-    `up` starts the whole service on this machine; `scan`, `results`, `diff`, `download` and
+    `up` starts the whole service on this machine; `plan`, `scan`, `results`, `diff`, `download` and
     `maintenance` talk to a running one.
     """
     ctx.obj = ctx.obj or CommandLine()
 
 
-for _command in (up, demo, sandbox, sql, plan, scan, results, download, maintenance):
-for _command in (up, demo, sandbox, sql, scan, results, diff, download, maintenance):
+for _command in (up, demo, sandbox, sql, plan, scan, results, diff, download, maintenance):
     cli.add_command(_command)
 for _command in (pause, resume, cancel, remove):
     scan.add_command(_command)

@@ -192,6 +192,13 @@ def shorten(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[:longest]}…"
 
 
+def query_faults(*faults: tuple[Sequence[str], str]) -> RequestValidationError:
+    """Build the error that names texts at their places in the query string."""
+    return RequestValidationError(
+        [{"type": "form", "loc": ("query", *path), "msg": text} for path, text in faults]
+    )
+
+
 def add_error_handlers(app: FastAPI) -> None:
     """Register the handlers for everything that a request can raise on purpose."""
     app.add_exception_handler(RequestValidationError, _on_faulty_request)

@@ -106,6 +106,14 @@ class Pagination(Camel):
         )
 
 
+class CursorPagination(Pagination):
+    """Where a page lies, and where the next one begins."""
+
+    next_cursor: str | None = Field(
+        description="Pass it as `cursor`, all else being equal; null at the end."
+    )
+
+
 class Error(BaseModel):
     """A failure."""
 

@@ -5,18 +5,20 @@ left to FastAPI, so that there is one judge of what is at fault and how it is to
 """
 
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any, Final
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
+from api.cursors import Cursor, link_to_next
 from api.dependencies import SCAN_ID
 from api.results.service import PageRequest, ResultReader
 from api.schemas import MAX_LIMIT
 from hubspot_deals.contract import TABLE_NAMES
 
 DEFAULT_LIMIT: Final = 100
-_KNOWN: Final = frozenset({"tableName", "limit", "offset", "snapshot"})
+_KNOWN: Final = frozenset({"tableName", "limit", "offset", "snapshot", "cursor"})
 _MOST_DIGITS: Final = 18
 """Of a number that certainly fits into 64 bits."""
 
@@ -32,14 +34,17 @@ class PageRoute(APIRoute):
             page = read_page_request(request)
             if page is None:
                 return await handler(request)
-            return await answer_page(request.state.results, page)
+            return await answer_page(request, request.state.results, page)
 
         return handle
 
 
-async def answer_page(reader: ResultReader, page: PageRequest) -> Response:
-    """Answer with a page."""
-    return Response(await reader.get_page(page), media_type="application/json")
+async def answer_page(request: Request, reader: ResultReader, page: PageRequest) -> Response:
+    """Answer with a page, and in a header with the address of the next one."""
+    found = await reader.get_page(page)
+    cursor = found.next_cursor
+    headers = None if cursor is None else {"Link": link_to_next(request, cursor)}
+    return Response(found.to_json(cursor), headers=headers, media_type="application/json")
 
 
 def read_page_request(request: Request) -> PageRequest | None:
@@ -50,13 +55,25 @@ def read_page_request(request: Request) -> PageRequest | None:
     if not SCAN_ID.fullmatch(scan_id) or len(query) < len(given) or not query.keys() <= _KNOWN:
         return None
     table_name = query.pop("tableName", None)
+    place = query.pop("cursor", None)
     if table_name not in {None, *TABLE_NAMES} or not all(map(_is_plain, query.values())):
         return None
     numbers = {name: int(text) for name, text in query.items()}
     limit, snapshot = numbers.get("limit", DEFAULT_LIMIT), numbers.get("snapshot")
     if not 1 <= limit <= MAX_LIMIT or snapshot == 0:
         return None
-    return PageRequest(scan_id, table_name, limit, numbers.get("offset", 0), snapshot)
+    page = PageRequest(scan_id, table_name, limit, numbers.get("offset", 0), snapshot)
+    if place is None:
+        return page
+    return None if "offset" in numbers else at_cursor(page, place)
+
+
+def at_cursor(page: PageRequest, text: str) -> PageRequest | None:
+    """Return the page that begins where a cursor says; None if it is no cursor of this snapshot."""
+    cursor = Cursor.from_text(text)
+    if cursor is None or page.snapshot not in {None, cursor.snapshot}:
+        return None
+    return replace(page, offset=cursor.position, snapshot=cursor.snapshot, mark=cursor.mark)
 
 
 def _is_plain(text: str) -> bool:

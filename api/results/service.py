@@ -1,22 +1,31 @@
 """Reads the tables of completed scans."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
 import orjson
 from psycopg import AsyncConnection
 
+from api.cursors import Cursor, mark_of
 from api.database import ConnectionPool, read
-from api.errors import ScanNotCompletedError, SnapshotReplacedError, UnknownTableError
+from api.errors import (
+    ScanNotCompletedError,
+    SnapshotReplacedError,
+    UnknownTableError,
+    query_faults,
+)
 from api.results.schemas import ResultTable, ResultTables
+from api.results.selected_rows import SelectedRows
 from api.schemas import Pagination
 from hubspot_deals.contract import DATASET_NAME, DEFAULT_TABLE, ScanStatus
 from hubspot_deals.errors import ResultsRemovedError
 from hubspot_deals.warehouse import results
+from hubspot_deals.warehouse.labels import labels_beside
 from hubspot_deals.warehouse.results import Page, Snapshot
 from hubspot_deals.warehouse.scans import get_scan
+from hubspot_deals.warehouse.selections import EVERYTHING, Selection
 
 _MOST_SNAPSHOTS: Final = 256
 
@@ -30,6 +39,54 @@ class PageRequest:
     limit: int
     offset: int
     snapshot: int | None
+    mark: bytes | None = None
+    """The cursor's, whose place is `offset`: the list has to be the same one."""
+    selection: Selection = EVERYTHING
+    labels: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPage:
+    """A page and where it lies; `total` counts what is selected."""
+
+    request: PageRequest
+    snapshot: Snapshot
+    table: results.ResultTable
+    page: Page
+    total: int
+
+    @property
+    def next_cursor(self) -> str | None:
+        """Where the next page begins; None at the end."""
+        position = self.request.offset + self.page.returned
+        if not self.page.returned or position >= self.total:
+            return None
+        mark = _mark(self.snapshot, self.table.table_name, self.request)
+        return Cursor(self.snapshot.generation, position, mark).to_text()
+
+    def to_json(self, next_cursor: str | None) -> bytes:
+        """Put the records, which PostgreSQL has written, into the answer's envelope."""
+        request = self.request
+        pagination = Pagination.of(
+            total=self.total,
+            limit=request.limit,
+            offset=request.offset,
+            returned=self.page.returned,
+        )
+        body = {
+            "success": True,
+            "data": {
+                "scanId": self.snapshot.scan_id,
+                "tableName": self.table.table_name,
+                "defaultedTable": request.table_name is None,
+                "records": orjson.Fragment(b"[%b]" % self.page.records),
+                "pagination": pagination.model_dump(by_alias=True) | {"nextCursor": next_cursor},
+                "availableTables": [known.table_name for known in self.snapshot.tables],
+                "columns": self.table.columns,
+                "snapshot": self.snapshot.generation,
+            },
+        }
+        return orjson.dumps(body)
 
 
 class ResultReader:
@@ -37,6 +94,7 @@ class ResultReader:
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
+        self._selected = SelectedRows(pool)
         self._known: dict[str, Snapshot] = {}
         """What scans served when they were last looked at; each page finds out if they still do."""
 
@@ -57,11 +115,17 @@ class ResultReader:
             total_tables=len(snapshot.tables),
         )
 
-    async def get_page(self, request: PageRequest) -> bytes:
-        """Return one page of one table of a completed scan, as JSON."""
+    async def get_page(self, request: PageRequest) -> FoundPage:
+        """Return one page of one table of a completed scan.
+
+        Raises what keeps it from being served, and RequestValidationError for a cursor of another
+        list, and for a filter or sorting that this table cannot have.
+        """
+        if request.selection:
+            return await self._select_page(request)
         return await read(self._pool, partial(self._read_page, request=request))
 
-    async def _read_page(self, connection: AsyncConnection[Any], request: PageRequest) -> bytes:
+    async def _read_page(self, connection: AsyncConnection[Any], request: PageRequest) -> FoundPage:
         snapshot = self._known.get(request.scan_id)
         if snapshot is None or not _may_have(snapshot, request):
             snapshot = await self._look(connection, request.scan_id)
@@ -71,8 +135,20 @@ class ResultReader:
                 connection, snapshot, table, limit=request.limit, offset=request.offset
             )
             if page is not None:
-                return to_json(snapshot, table, page, request)
+                return FoundPage(request, snapshot, table, page, table.row_count)
             snapshot = await self._look(connection, request.scan_id)
+
+    async def _select_page(self, request: PageRequest) -> FoundPage:
+        """Read a page of selected rows; no connection is held while it waits for them."""
+        while True:
+            snapshot = await read(self._pool, partial(self._look, scan_id=request.scan_id))
+            table = _choose_table(snapshot, request)
+            rows = await self._selected.get(snapshot, table, request.selection)
+            if rows is not None:
+                wanted = rows[request.offset : request.offset + request.limit]
+                find = partial(results.find_picked, snapshot=snapshot, table=table, rows=wanted)
+                if (page := await read(self._pool, find)) is not None:
+                    return FoundPage(request, snapshot, table, page, len(rows))
 
     async def _look(self, connection: AsyncConnection[Any], scan_id: str) -> Snapshot:
         snapshot = await get_snapshot(connection, scan_id=scan_id)
@@ -95,38 +171,39 @@ def choose_table(
     return by_name[wanted]
 
 
-def to_json(
-    snapshot: Snapshot, table: results.ResultTable, page: Page, request: PageRequest
-) -> bytes:
-    """Put the records, which PostgreSQL has written, into the answer's envelope."""
-    pagination = Pagination.of(
-        total=table.row_count, limit=request.limit, offset=request.offset, returned=page.returned
-    )
-    body = {
-        "success": True,
-        "data": {
-            "scanId": snapshot.scan_id,
-            "tableName": table.table_name,
-            "defaultedTable": request.table_name is None,
-            "records": orjson.Fragment(b"[%b]" % page.records),
-            "pagination": pagination.model_dump(by_alias=True),
-            "availableTables": [known.table_name for known in snapshot.tables],
-            "columns": table.columns,
-            "snapshot": snapshot.generation,
-        },
-    }
-    return orjson.dumps(body)
+def with_labels(table: results.ResultTable) -> results.ResultTable:
+    """Return deals with their labels as further columns, any other table as it is."""
+    if table.table_name != results.RAW_TABLE:
+        return table
+    labels = labels_beside(table.columns)
+    return replace(table, columns=[*table.columns, *labels], labels=frozenset(labels))
 
 
 def _may_have(snapshot: Snapshot, request: PageRequest) -> bool:
     names = {None, *(table.table_name for table in snapshot.tables)}
-    return request.table_name in names and request.snapshot in {None, snapshot.generation}
+    return (
+        request.table_name in names
+        and request.snapshot in {None, snapshot.generation}
+        and _is_of_list(snapshot, choose_table(snapshot.tables, request.table_name), request)
+    )
 
 
 def _choose_table(snapshot: Snapshot, request: PageRequest) -> results.ResultTable:
     if request.snapshot not in {None, snapshot.generation}:
         raise SnapshotReplacedError(request.scan_id, request.snapshot, snapshot.generation)
-    return choose_table(snapshot.tables, request.table_name)
+    table = choose_table(snapshot.tables, request.table_name)
+    if not _is_of_list(snapshot, table, request):
+        text = "This cursor is of another scan, table, filter or sorting; repeat those of its page"
+        raise query_faults((("cursor",), text))
+    return with_labels(table) if request.labels else table
+
+
+def _is_of_list(snapshot: Snapshot, table: results.ResultTable, request: PageRequest) -> bool:
+    return request.mark is None or request.mark == _mark(snapshot, table.table_name, request)
+
+
+def _mark(snapshot: Snapshot, table_name: str, request: PageRequest) -> bytes:
+    return mark_of(snapshot.scan_id, snapshot.seq, table_name, request.selection)
 
 
 async def get_snapshot(connection: AsyncConnection[Any], *, scan_id: str) -> Snapshot:

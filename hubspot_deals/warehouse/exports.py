@@ -5,17 +5,18 @@ transaction stays open and a removal under way never looks like the end of the t
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
 import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
-from psycopg.types.numeric import Int4, Int8
+from psycopg.types.numeric import Int8
 
 from hubspot_deals.contract import DATASET_NAME
 from hubspot_deals.errors import HubSpotDealsError
+from hubspot_deals.warehouse.labels import label_of
 from hubspot_deals.warehouse.results import (
     OWN,
     RAW_TABLE,
@@ -27,6 +28,7 @@ from hubspot_deals.warehouse.results import (
     join_texts,
     json_record,
     select,
+    values_of,
 )
 
 _FIRST_ROWS: Final = 200
@@ -107,6 +109,7 @@ class Column:
     kind: Kind
     is_raw: bool
     """Whether its texts are HubSpot's own, which may not fit the kind."""
+    is_label: bool = False
 
 
 class TableReader:
@@ -117,15 +120,14 @@ class TableReader:
     ) -> None:
         self._connection = connection
         self._snapshot = snapshot
-        self._table = table
-        self._names = tuple(dict.fromkeys(table.columns))
+        self._table = replace(table, columns=list(dict.fromkeys(table.columns)))
+        self._selected = select(self._table)
         self.columns = self._find_columns()
 
     def as_json(self, *, pretty: bool) -> Iterator[Page]:
         """Yield objects: one a line, or indented with `,` between those of a batch."""
-        record = json_record(self._table.table_name, self._names, _PRETTY if pretty else _LINES)
-        selected = select(self._table.table_name, self._names)
-        return self._read(selected, record, ",\n" if pretty else "")
+        record = json_record(self._table, _PRETTY if pretty else _LINES)
+        return self._read(self._selected, record, ",\n" if pretty else "")
 
     def as_csv(self, *, neutralise: bool) -> Iterator[Page]:
         """Yield CSV lines of texts in quotes, NULL as nothing.
@@ -136,14 +138,16 @@ class TableReader:
         if len(cells) == 1:
             # A line of nothing is not a row to most readers.
             cells = [sql.SQL("coalesce({}, '\"\"')").format(cells[0])]
-        return self._read(select(self._table.table_name, self._names), _line(cells), "")
+        return self._read(self._selected, _line(cells), "")
 
     def as_typed_csv(self) -> Iterator[Page]:
         """Yield CSV lines of typed columns where there are some: moments in microseconds."""
-        selected = select(self._table.table_name, self._names)
+        selected = self._selected
         cells = []
         for column in self.columns:
-            if column.is_raw and column.kind is not Kind.TEXT:
+            if column.is_label:
+                cells.append(_cell(column, neutralise=False))
+            elif column.is_raw and column.kind is not Kind.TEXT:
                 selected += sql.SQL(", {}").format(sql.Identifier("r", column.name))
                 cells.append(_typed(column.name, column.kind))
             elif column.name in OWN and self._table.table_name == RAW_TABLE:
@@ -162,12 +166,15 @@ class TableReader:
         )
         kinds = {name: _KINDS.get(kind, Kind.TEXT) for name, kind in cursor}
         if self._table.table_name != RAW_TABLE:
-            return [Column(name, kinds[name], is_raw=False) for name in self._names]
+            return [Column(name, kinds[name], is_raw=False) for name in self._table.columns]
         typed = {name: kind for name, kind in kinds.items() if name not in _NO_PROPERTIES}
         own = {name: kinds[column] for name, column in OWN.items()}
+        labels = self._table.labels
         return [
-            Column(name, (typed | own).get(name, Kind.TEXT), is_raw=name not in own)
-            for name in self._names
+            Column(name, Kind.TEXT, is_raw=False, is_label=True)
+            if name in labels
+            else Column(name, (typed | own).get(name, Kind.TEXT), is_raw=name not in own)
+            for name in self._table.columns
         ]
 
     def _read(
@@ -177,13 +184,7 @@ class TableReader:
         offset, limit = 0, _FIRST_ROWS
         cursor = psycopg.RawCursor(self._connection, row_factory=class_row(Page))
         while offset < self._table.row_count:
-            values = (
-                self._snapshot.scan_id,
-                Int4(self._snapshot.generation),
-                Int8(offset),
-                Int8(limit),
-                Int4(self._snapshot.seq),
-            )
+            values = (*values_of(self._snapshot), Int8(offset), Int8(limit))
             page = cursor.execute(query, values, binary=True).fetchone()
             if page is None:
                 raise ResultsHiddenError(self._snapshot.scan_id)
@@ -210,8 +211,10 @@ def _typed(column: str, kind: Kind) -> sql.Composable:
 
 
 def _cell(column: Column, *, neutralise: bool) -> sql.Composable:
-    if column.is_raw:
-        text: sql.Composable = sql.SQL("(r.properties ->> {})").format(sql.Literal(column.name))
+    if column.is_label:
+        text = label_of(column.name)
+    elif column.is_raw:
+        text = sql.SQL("(r.properties ->> {})").format(sql.Literal(column.name))
     else:
         name = OWN.get(column.name, column.name)
         text = sql.SQL(_TEXTS[column.kind]).format(sql.Identifier("r", name))

@@ -11,6 +11,7 @@ from psycopg.rows import class_row, dict_row
 from psycopg.types.numeric import Int4, Int8
 
 from hubspot_deals.contract import DATASET_NAME, TABLE_NAMES, Outcome
+from hubspot_deals.warehouse.labels import LABEL_KEYS, label_of
 from hubspot_deals.warehouse.states import IS_VISIBLE
 
 RAW_TABLE: Final = "deals"
@@ -25,9 +26,15 @@ _ARGUMENTS: Final = 90
 _MOST_PREPARED: Final = 300
 """Columns of the widest page whose statement is prepared: PostgreSQL's plan of 2,000 takes 6 MB."""
 
-_SERVED: Final = f"""
+SERVED: Final = f"""
     s.outcome = '{Outcome.COMPLETED}' AND s.results_removed_at IS NULL AND {IS_VISIBLE}
 """
+
+COUNTED: Final = """
+    SELECT c.load_id FROM hubspot_deals.scan_chunks c
+    WHERE c.scan_id = $1 AND c.generation = $2 AND c.table_name = {name}
+"""
+"""The packages of a table that count, of scan $1 and generation $2."""
 
 _SNAPSHOT: Final = f"""
     SELECT s.scan_id, s.seq, s.generation, (
@@ -36,29 +43,38 @@ _SNAPSHOT: Final = f"""
             'columns', t.columns)), '[]')
         FROM hubspot_deals.scan_tables t
         WHERE t.scan_id = s.scan_id AND t.generation = s.generation
-    ) AS tables FROM hubspot_deals.scans s WHERE s.scan_id = %s AND {_SERVED}
+    ) AS tables FROM hubspot_deals.scans s WHERE s.scan_id = %s AND {SERVED}
 """
 
-# A row counts if its package is the one of the chunk at its place. `properties || '{}'` unpacks a
-# big value once instead of once per property, and OFFSET keeps the planner from undoing that.
+# `properties || '{}'` unpacks a big value once instead of once per property, and OFFSET keeps the
+# planner from undoing that.
 _PAGE: Final = """
     SELECT p.records, p.returned FROM hubspot_deals.scans s CROSS JOIN LATERAL (
         SELECT convert_to(coalesce(string_agg({record}, {separator}), ''), 'UTF8') AS records,
             count(*) AS returned
-        FROM (
-            SELECT {columns} FROM {dataset}.{table} r
-            WHERE r.scan_id = $1 AND r.row_no > $3 AND r.row_no <= $3 + $4
-            AND r._dlt_load_id IN (
-                SELECT c.load_id FROM hubspot_deals.scan_chunks c
-                WHERE c.scan_id = $1 AND c.generation = $2 AND c.table_name = {name}
-                AND c.first_row <= $3 + $4 AND c.first_row >= (
-                    SELECT coalesce(max(f.first_row), 0) FROM hubspot_deals.scan_chunks f
-                    WHERE f.scan_id = $1 AND f.generation = $2 AND f.table_name = {name}
-                    AND f.first_row <= $3 + 1
-                )
-            ) ORDER BY r.row_no OFFSET 0
-        ) r
-    ) p WHERE s.scan_id = $1 AND s.generation = $2 AND s.seq = $5 AND {served}
+        FROM ({rows} OFFSET 0) r
+    ) p WHERE s.scan_id = $1 AND s.generation = $2 AND s.seq = $3 AND {served}
+"""
+
+# A row counts if its package is the one of the chunk at its place.
+_RANGE: Final = """
+    SELECT {columns} FROM {dataset}.{table} r
+    WHERE r.scan_id = $1 AND r.row_no > $4 AND r.row_no <= $4 + $5
+    AND r._dlt_load_id IN (
+        SELECT c.load_id FROM hubspot_deals.scan_chunks c
+        WHERE c.scan_id = $1 AND c.generation = $2 AND c.table_name = {name}
+        AND c.first_row <= $4 + $5 AND c.first_row >= (
+            SELECT coalesce(max(f.first_row), 0) FROM hubspot_deals.scan_chunks f
+            WHERE f.scan_id = $1 AND f.generation = $2 AND f.table_name = {name}
+            AND f.first_row <= $4 + 1
+        )
+    ) ORDER BY r.row_no
+"""
+
+_PICKED: Final = f"""
+    SELECT {{columns}} FROM unnest($4::integer[]) WITH ORDINALITY AS w(row_no, place)
+    JOIN {{dataset}}.{{table}} r ON r.scan_id = $1 AND r.row_no = w.row_no
+    AND r._dlt_load_id IN ({COUNTED}) ORDER BY w.place
 """
 
 
@@ -70,6 +86,8 @@ class ResultTable:
     row_count: int
     extracted_count: int
     columns: list[str]
+    labels: frozenset[str] = frozenset()
+    """Those of its columns that are labels, which no row has itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,57 +140,88 @@ async def find_page(
     """
     cursor = AsyncRawCursor(connection, row_factory=class_row(Page))
     await cursor.execute(
-        _page_query(table.table_name, tuple(table.columns)),
-        (
-            snapshot.scan_id,
-            Int4(snapshot.generation),
-            Int8(offset),
-            Int8(limit),
-            Int4(snapshot.seq),
-        ),
+        _page_query(table.table_name, tuple(table.columns), table.labels),
+        (*values_of(snapshot), Int8(offset), Int8(limit)),
         prepare=None if len(table.columns) <= _MOST_PREPARED else False,
         binary=True,
     )
     return await cursor.fetchone()
 
 
+async def find_picked(
+    connection: AsyncConnection[Any], snapshot: Snapshot, table: ResultTable, rows: Sequence[int]
+) -> Page | None:
+    """Return the rows of these numbers in their order; None once they are not served."""
+    cursor = AsyncRawCursor(connection, row_factory=class_row(Page))
+    await cursor.execute(
+        _page_query(table.table_name, tuple(table.columns), table.labels, picked=True),
+        (*values_of(snapshot), [Int4(row) for row in rows]),
+        prepare=None if len(table.columns) <= _MOST_PREPARED else False,
+        binary=True,
+    )
+    return await cursor.fetchone()
+
+
+def values_of(snapshot: Snapshot) -> tuple[str, Int4, Int4]:
+    """Return the first parameters of every statement on a snapshot: scan, generation, seq."""
+    return snapshot.scan_id, Int4(snapshot.generation), Int4(snapshot.seq)
+
+
 async def is_served(connection: AsyncConnection[Any], snapshot: Snapshot) -> bool:
     """Tell whether a scan still serves this snapshot."""
     cursor = await connection.execute(
         f"SELECT EXISTS (SELECT FROM hubspot_deals.scans s"
-        f" WHERE s.scan_id = %s AND s.seq = %s AND s.generation = %s AND {_SERVED})",
+        f" WHERE s.scan_id = %s AND s.seq = %s AND s.generation = %s AND {SERVED})",
         (snapshot.scan_id, snapshot.seq, snapshot.generation),
     )
     return (await cursor.fetchone()) == (True,)
 
 
 @lru_cache(maxsize=128)
-def _page_query(table_name: str, columns: tuple[str, ...]) -> bytes:
-    names = tuple(dict.fromkeys(columns))
-    return compose_page(table_name, select(table_name, names), json_record(table_name, names), ",")
+def _page_query(
+    table_name: str,
+    columns: tuple[str, ...],
+    labels: frozenset[str] = frozenset(),
+    *,
+    picked: bool = False,
+) -> bytes:
+    table = ResultTable(table_name, 0, 0, list(dict.fromkeys(columns)), labels)
+    return compose_page(table_name, select(table), json_record(table), ",", picked=picked)
 
 
 def compose_page(
-    table_name: str, selected: sql.Composable, record: sql.Composable, separator: str
+    table_name: str,
+    selected: sql.Composable,
+    record: sql.Composable,
+    separator: str,
+    *,
+    picked: bool = False,
 ) -> bytes:
-    """Write the statement, whose parameters are scan, generation, offset, limit and seq."""
+    """Write the statement, whose parameters are scan, generation, seq, offset and limit.
+
+    Instead of the last two, the numbers of the rows if they are picked.
+    """
+    places = {
+        "columns": selected,
+        "dataset": sql.Identifier(DATASET_NAME),
+        "table": sql.Identifier(table_name),
+        "name": sql.Literal(table_name),
+    }
     query = sql.SQL(_PAGE).format(
         record=record,
         separator=sql.Literal(separator),
-        columns=selected,
-        dataset=sql.Identifier(DATASET_NAME),
-        table=sql.Identifier(table_name),
-        name=sql.Literal(table_name),
-        served=sql.SQL(_SERVED),
+        rows=sql.SQL(_PICKED if picked else _RANGE).format(**places),
+        served=sql.SQL(SERVED),
     )
     return query.as_bytes()
 
 
-def select(table_name: str, names: Sequence[str]) -> sql.Composable:
-    """Say what of a row the record is made of."""
-    if table_name == RAW_TABLE:
-        return sql.SQL("r.id, r.archived, r.archived_at, r.properties || '{}' AS properties")
-    return sql.SQL(", ").join(sql.Identifier("r", name) for name in names)
+def select(table: ResultTable) -> sql.Composable:
+    """Say what of a row the record of these columns is made of."""
+    if table.table_name == RAW_TABLE:
+        own = "r.id, r.archived, r.archived_at, r.properties || '{}' AS properties"
+        return sql.SQL(own + (f", {LABEL_KEYS}" if table.labels else ""))
+    return sql.SQL(", ").join(sql.Identifier("r", name) for name in table.columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,15 +237,15 @@ class JsonMarks:
 COMPACT: Final = JsonMarks()
 
 
-def json_record(
-    table_name: str, names: Sequence[str], marks: JsonMarks = COMPACT
-) -> sql.Composable:
-    """Join keys and values to one JSON object."""
+def json_record(table: ResultTable, marks: JsonMarks = COMPACT) -> sql.Composable:
+    """Join keys and values of a table's columns to one JSON object."""
     parts: list[sql.Composable] = []
-    for name in names:
+    for name in table.columns:
         separator = marks.between if parts else marks.first
-        value = _raw_value(name) if table_name == RAW_TABLE else _answer_of(name)
-        parts += [sql.Literal(f"{separator}{orjson.dumps(name).decode()}{marks.colon}"), value]
+        parts += [
+            sql.Literal(f"{separator}{orjson.dumps(name).decode()}{marks.colon}"),
+            _json_value(table, name),
+        ]
     return join_texts([*parts, sql.Literal(marks.last)])
 
 
@@ -209,7 +258,11 @@ def join_texts(parts: Sequence[sql.Composable]) -> sql.Composable:
     return sql.SQL(" || ").join(calls)
 
 
-def _raw_value(name: str) -> sql.Composable:
+def _json_value(table: ResultTable, name: str) -> sql.Composable:
+    if name in table.labels:
+        return sql.SQL("hubspot_deals.to_answer({})").format(label_of(name))
+    if table.table_name != RAW_TABLE:
+        return _answer_of(name)
     if name in OWN:
         return _answer_of(OWN[name])
     return sql.SQL("coalesce(r.properties -> {}, 'null')").format(sql.Literal(name))

@@ -1,0 +1,51 @@
+"""What stands for the ids in a deal: labels of its stage and pipeline, and its owner's address."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from psycopg import sql
+
+from hubspot_deals.contract import DATASET_NAME
+
+LABEL_KEYS: Final = "r.dealstage, r.pipeline, r.hubspot_owner_id"
+"""The columns of a deal that its labels are found by."""
+
+_STAGE: Final = "concat({pipeline}, E'\\n', {stage})"
+
+# Each map is made once per statement; to look a key up takes no time, however many there are.
+_LABEL: Final = f"""(
+    (SELECT jsonb_object_agg({{key}}, {{value}}) FROM {DATASET_NAME}.{{table}} t
+        WHERE t.scan_id = $1 AND t.id IS NOT NULL AND t._dlt_load_id IN (
+            SELECT c.load_id FROM hubspot_deals.scan_chunks c
+            WHERE c.scan_id = $1 AND c.generation = $2 AND c.table_name = {{name}}
+        )) ->> {{wanted}}
+)"""
+
+_SOURCES: Final = {
+    "dealstage_label": (
+        "pipeline_stages",
+        _STAGE.format(pipeline="t.pipeline_id", stage="t.id"),
+        "t.label",
+        _STAGE.format(pipeline="r.pipeline", stage="r.dealstage"),
+    ),
+    "pipeline_label": ("pipelines", "t.id", "t.label", "r.pipeline"),
+    "owner_email": ("users", "t.id", "t.email", "r.hubspot_owner_id"),
+}
+"""Of each label: its table, that table's key and value, and the key in a deal."""
+
+
+def labels_beside(columns: Iterable[str]) -> list[str]:
+    """Return the labels that deals of these columns can have: a property keeps its own name."""
+    return [name for name in _SOURCES if name not in set(columns)]
+
+
+def label_of(name: str) -> sql.Composable:
+    """Return a label as text; of the same snapshot, scan $1 and generation $2."""
+    table, key, value, wanted = _SOURCES[name]
+    return sql.SQL(_LABEL).format(
+        key=sql.SQL(key),
+        value=sql.SQL(value),
+        table=sql.Identifier(table),
+        name=sql.Literal(table),
+        wanted=sql.SQL(wanted),
+    )

@@ -8,7 +8,7 @@ from api.dependencies import ScanId
 from api.downloads.response import answer_download
 from api.downloads.schemas import DownloadManifest
 from api.downloads.service import MEDIA_TYPES, DownloadRequest, Downloads, describe
-from api.results.endpoints import GONE, REPLACED
+from api.results.endpoints import GONE, REPLACED, Expand
 from api.schemas import Answer, describe_error, error_responses
 from hubspot_deals.exports.order import ExportFormat
 
@@ -59,10 +59,12 @@ async def get_download_request(  # noqa: PLR0913, PLR0917 - one parameter per pa
     snapshot: Annotated[
         int | None, Query(ge=1, description="409 once a rerun has replaced this one.")
     ] = None,
+    expand: Expand = None,
 ) -> DownloadRequest:
     """Return what is asked for."""
     chosen = None if columns is None else tuple(name.strip() for name in columns.split(","))
-    return DownloadRequest(scan_id, form, table_name, chosen, raw, snapshot)
+    labels = expand is not None
+    return DownloadRequest(scan_id, form, table_name, chosen, raw, snapshot, labels)
 
 
 Asked = Annotated[DownloadRequest, Depends(get_download_request)]

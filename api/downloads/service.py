@@ -19,7 +19,7 @@ from api.downloads.export import Export
 from api.downloads.schemas import DownloadManifest
 from api.downloads.spool import Spool
 from api.errors import SnapshotHiddenError, SnapshotReplacedError, UnknownColumnError
-from api.results.service import choose_table, get_snapshot
+from api.results.service import choose_table, get_snapshot, with_labels
 from hubspot_deals.exports.order import ExportFormat, ExportOrder
 from hubspot_deals.warehouse.results import Snapshot, is_served
 from hubspot_deals.warehouse.scans import get_scan
@@ -55,6 +55,7 @@ class DownloadRequest:
     columns: tuple[str, ...] | None = None
     raw: bool = False
     snapshot: int | None = None
+    labels: bool = False
 
 
 class Downloads:
@@ -207,6 +208,9 @@ async def _get_order(connection: AsyncConnection[Any], *, request: DownloadReque
         raise SnapshotReplacedError(request.scan_id, request.snapshot, snapshot.generation)
     scan = await get_scan(connection, request.scan_id)
     table = choose_table(snapshot.tables, request.table_name)
+    if request.labels:
+        table = with_labels(table)
+    columns = _choose_columns(table.columns, request.columns)
     return ExportOrder(
         format=request.format,
         scan_id=snapshot.scan_id,
@@ -214,9 +218,10 @@ async def _get_order(connection: AsyncConnection[Any], *, request: DownloadReque
         generation=snapshot.generation,
         accepted_at=scan.created_at.isoformat(),
         table_name=table.table_name,
-        columns=_choose_columns(table.columns, request.columns),
+        columns=columns,
         row_count=table.row_count,
         raw=request.raw and request.format is ExportFormat.CSV,
+        labels=tuple(name for name in columns if name in table.labels),
     )
 
 

@@ -47,6 +47,10 @@ async def get_results(request: Request) -> ResultReader:
 
 
 Results = Annotated[ResultReader, Depends(get_results)]
+Expand = Annotated[
+    Literal["labels"] | None,
+    Query(description="`deals` also have `dealstage_label`, `pipeline_label`, `owner_email`."),
+]
 
 
 @router.get("/{scan_id}/tables", responses=error_responses(400) | GONE)
@@ -81,10 +85,7 @@ async def get_page_request(  # noqa: PLR0913, PLR0917 - one parameter per parame
     page_size: Annotated[
         int | None, Query(ge=1, le=MAX_LIMIT, description="The same as `limit`.")
     ] = None,
-    expand: Annotated[
-        Literal["labels"] | None,
-        Query(description="`deals` also have `dealstage_label`, `pipeline_label`, `owner_email`."),
-    ] = None,
+    expand: Expand = None,
 ) -> PageRequest:
     """Return which page is asked for, its place said in one way only."""
     given = request.query_params

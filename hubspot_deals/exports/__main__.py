@@ -53,7 +53,8 @@ def export(
 
     Raises ResultsHiddenError when the snapshot is not served any more, OSError for want of room.
     """
-    table = ResultTable(order.table_name, order.row_count, order.row_count, list(order.columns))
+    count, columns = order.row_count, list(order.columns)
+    table = ResultTable(order.table_name, count, count, columns, frozenset(order.labels))
     snapshot = Snapshot(order.scan_id, order.seq, order.generation, [table])
     reader = TableReader(connection, snapshot, table)
     with FileSink(path, report) as sink:

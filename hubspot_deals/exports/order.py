@@ -44,6 +44,8 @@ class ExportOrder:
     row_count: int
     raw: bool
     """Whether CSV keeps texts that a spreadsheet takes for formulas."""
+    labels: tuple[str, ...] = ()
+    """Those of the columns that are labels of deals."""
 
     def key(self) -> str:
         """Return a text that only the same bytes share."""
@@ -72,7 +74,8 @@ class Job:
         """Read a job."""
         values = json.loads(text)
         order = values["order"]
-        order |= {"format": ExportFormat(order["format"]), "columns": tuple(order["columns"])}
+        order["format"] = ExportFormat(order["format"])
+        order |= {name: tuple(order[name]) for name in ("columns", "labels")}
         return cls(**{**values, "order": ExportOrder(**order)})
 
 

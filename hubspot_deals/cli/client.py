@@ -135,16 +135,28 @@ class ServiceClient:
         """Return the tables of a completed scan."""
         return self._data(f"results/{_segment(scan_id)}/tables")
 
-    def page_of_rows(
-        self, scan_id: str, table: str, limit: int, offset: int, snapshot: int | None = None
+    def page_of_rows(  # noqa: PLR0913 - what a page is asked for by
+        self,
+        scan_id: str,
+        table: str,
+        limit: int,
+        offset: int,
+        *,
+        snapshot: int | None = None,
+        more: Params | None = None,
     ) -> dict[str, Any]:
-        """Return one page of a table's rows, of this snapshot if one is named."""
-        params: Params = {"tableName": table, "limit": limit, "offset": offset}
+        """Return one page of a table's rows, of this snapshot if one is named.
+
+        `more` are filters, sorting and what else the endpoint takes.
+        """
+        params: Params = {"tableName": table, "limit": limit, "offset": offset, **(more or {})}
         if snapshot is not None:
             params["snapshot"] = snapshot
         return self._data(f"results/{_segment(scan_id)}/result", params)
 
-    def pages(self, scan_id: str, table: str, offset: int = 0) -> Iterator[dict[str, Any]]:
+    def pages(
+        self, scan_id: str, table: str, offset: int = 0, more: Params | None = None
+    ) -> Iterator[dict[str, Any]]:
         """Yield every page of one snapshot of a table, from a row on.
 
         Raises ResultReplacedError when a rerun replaces that snapshot meanwhile.
@@ -152,7 +164,9 @@ class ServiceClient:
         snapshot: int | None = None
         while True:
             try:
-                page = self.page_of_rows(scan_id, table, PAGE_ROWS, offset, snapshot)
+                page = self.page_of_rows(
+                    scan_id, table, PAGE_ROWS, offset, snapshot=snapshot, more=more
+                )
             except RequestRefusedError as error:
                 if error.status == HTTPStatus.CONFLICT:
                     raise ResultReplacedError(scan_id) from error

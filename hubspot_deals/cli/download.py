@@ -57,6 +57,7 @@ class DownloadDamagedError(PermanentError):
 @click.option("--table", default="deals", show_default=True, help="Which table.")
 @click.option("--columns", help="Names with commas between them; all when absent.")
 @click.option("--raw", is_flag=True, help="CSV: leave texts that begin like a formula.")
+@click.option("--expand-labels", is_flag=True, help="Deals with stage, pipeline and owner named.")
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 @pass_command_line
 def download(  # noqa: PLR0913 - one parameter per option
@@ -68,6 +69,7 @@ def download(  # noqa: PLR0913 - one parameter per option
     table: str,
     columns: str | None,
     raw: bool,
+    expand_labels: bool,
     quiet: bool,
 ) -> None:
     """Download a table as json, ndjson, csv, excel or parquet.
@@ -79,6 +81,8 @@ def download(  # noqa: PLR0913 - one parameter per option
         params["columns"] = columns
     if raw:
         params["raw"] = "true"
+    if expand_labels:
+        params["expand"] = "labels"
     console = Console(stderr=True)
     with (
         closing(command_line.service()) as service,

@@ -3,17 +3,21 @@
 import csv
 import io
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import click
 
+from hubspot_deals.cli.client import Params
 from hubspot_deals.cli.output import echo_json, echo_table
 from hubspot_deals.cli.settings import CommandLine, pass_command_line
 from hubspot_deals.errors import ConfigurationError
 
 _SHOWN_COLUMNS: Final = 7
 _STREAMS: Final = ("ndjson", "csv")
+_COMPARED: Final = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
+_FILTER: Final = re.compile(r"(\w+)\s*(=|>=?|<=?)(.*)", re.DOTALL)
 
 
 @click.command()
@@ -28,6 +32,15 @@ _STREAMS: Final = ("ndjson", "csv")
     type=click.Choice(("table", "json", *_STREAMS)),
     help="Default: table for a page, ndjson with --all.",
 )
+@click.option(
+    "--filter",
+    "filters",
+    multiple=True,
+    metavar="CONDITION",
+    help="Only deals like dealstage=won,lost or 'amount>=1000'; all of them if repeated.",
+)
+@click.option("--sort", metavar="COLUMNS", help="Order of deals, like -amount,closedate.")
+@click.option("--expand-labels", is_flag=True, help="Deals with stage, pipeline and owner named.")
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @pass_command_line
 def results(  # noqa: PLR0913 - one parameter per option
@@ -39,21 +52,48 @@ def results(  # noqa: PLR0913 - one parameter per option
     offset: int,
     everything: bool,
     form: str | None,
+    filters: tuple[str, ...],
+    sort: str | None,
+    expand_labels: bool,
     as_json: bool,
 ) -> None:
     """Show the result of a completed scan."""
     form = form or ("json" if as_json else None)
+    chosen = _params(filters, sort, expand_labels=expand_labels)
     service = command_line.service()
     if table is None:
-        if everything or form in _STREAMS:
-            msg = "--all and --format ndjson or csv need a --table."
+        if everything or form in _STREAMS or chosen:
+            msg = (
+                "--all, --format ndjson or csv, --filter, --sort and --expand-labels need a "
+                "--table."
+            )
             raise ConfigurationError(msg)
         _echo_tables(service.get_tables(scan_id), form)
     elif everything:
-        _echo_stream(service.pages(scan_id, table, offset), form or _STREAMS[0])
+        _echo_stream(service.pages(scan_id, table, offset, chosen), form or _STREAMS[0])
     else:
-        page = service.page_of_rows(scan_id, table, limit, offset)
+        page = service.page_of_rows(scan_id, table, limit, offset, more=chosen)
         _echo_page(page, form)
+
+
+def _params(filters: Sequence[str], sort: str | None, *, expand_labels: bool) -> Params:
+    params: Params = {}
+    for condition in filters:
+        if (match := _FILTER.fullmatch(condition.strip())) is None:
+            msg = f"--filter {condition!r}: write column=value, or >, >=, <, <= between them."
+            raise ConfigurationError(msg)
+        column, compared, value = match.groups()
+        operator = f"[{_COMPARED[compared]}]" if compared in _COMPARED else ""
+        name = f"filter[{column}]{operator}"
+        if name in params:
+            msg = f"--filter {condition!r}: this is given more than once; write column=a,b."
+            raise ConfigurationError(msg)
+        params[name] = value.strip()
+    if sort is not None:
+        params["sort"] = sort
+    if expand_labels:
+        params["expand"] = "labels"
+    return params
 
 
 def _echo_tables(found: dict[str, Any], form: str | None) -> None:

@@ -203,7 +203,9 @@ def _is_of_list(snapshot: Snapshot, table: results.ResultTable, request: PageReq
 
 
 def _mark(snapshot: Snapshot, table_name: str, request: PageRequest) -> bytes:
-    return mark_of(snapshot.scan_id, snapshot.seq, table_name, request.selection)
+    # As text: equal numbers of different digits would share a mark in this process alone.
+    selection = repr(request.selection) if request.selection else ""
+    return mark_of(snapshot.scan_id, snapshot.seq, table_name, selection)
 
 
 async def get_snapshot(connection: AsyncConnection[Any], *, scan_id: str) -> Snapshot:

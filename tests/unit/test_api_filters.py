@@ -162,4 +162,4 @@ def test_no_character_of_a_cursor_can_be_changed():
 
 
 def test_lists_of_other_parts_have_other_marks():
-    assert len({mark_of("a", 1), mark_of("a", "1"), mark_of("a1"), mark_of("a", 1, None)}) == 4
+    assert len({mark_of("a", 1), mark_of("a", "1"), mark_of("a1"), mark_of("a", None)}) == 4

@@ -22,7 +22,7 @@ _MOST_ROWS: Final = 5_000_000
 _MOST_KEPT_ROWS: Final = 15_000_000
 """Of four bytes each, so 60 MB."""
 _MOST_KEPT: Final = 1_000
-_SECONDS: Final = 15.0
+_SECONDS: Final = 25.0
 
 _Key = tuple[str, int, int, Selection]
 

@@ -186,8 +186,9 @@ def test_every_example_of_our_own_page_runs(runner, tmp_path):
     assert saved.read_text(encoding="utf-8").startswith('"id","dealname",')
     (saved,) = tmp_path.glob("*.parquet")
     assert parquet.read_table(saved).column_names == ["id", "dealname", "amount"]
-    (loop,) = [text for text in printed.values() if text.endswith(" deals\n")]
-    assert int(loop.split()[0]) > 0
+    by_offset, by_cursor = [text for text in printed.values() if text.endswith(" deals\n")]
+    assert by_offset == by_cursor
+    assert int(by_offset.split()[0]) > 0
 
 
 def test_every_example_of_the_requirements_runs(runner, requirements):

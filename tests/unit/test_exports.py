@@ -70,6 +70,7 @@ def test_every_part_of_an_order_makes_another_file():
         "columns": ("é", "id"),
         "row_count": 6,
         "raw": True,
+        "labels": ("é",),
     }
     keys = {replace(ORDER, **{name: value}).key() for name, value in others.items()}
 

@@ -3,10 +3,12 @@
 import re
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Header, Query, Request, status
+from fastapi import APIRouter, Depends, Header, Query, Request, Response, status
 from pydantic import AfterValidator
 
+from api.cursors import Cursor, link_to_next
 from api.dependencies import Keys, Pool, ScanId, Settings
+from api.errors import query_faults
 from api.json_body import JsonRoute
 from api.scans import service
 from api.scans.launcher import ScanLauncher
@@ -114,14 +116,32 @@ async def start_scan(  # noqa: PLR0913, PLR0917 - what a start is made of
 
 
 @router.get("/list", responses=error_responses(400))
-async def list_scans(
+async def list_scans(  # noqa: PLR0913, PLR0917 - one parameter per parameter of the request
+    request: Request,
+    response: Response,
     pool: Pool,
     organization_id: OrganizationFilter = None,
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Scans per page.")] = 20,
     offset: Offset = 0,
+    cursor: Annotated[
+        str | None, Query(description="The last page's `nextCursor`, instead of `offset`.")
+    ] = None,
 ) -> Answer[ScanPage]:
-    """List scans, newest first."""
-    page = await service.page_of_scans(pool, organization_id, limit=limit, offset=offset)
+    """List scans, newest first.
+
+    By `cursor`, scans that are started meanwhile do not move the pages.
+    """
+    after: Cursor | None = None
+    if cursor is not None:
+        after = service.read_cursor(cursor, organization_id)
+        if after is None or "offset" in request.query_params:
+            text = "Pass a page's nextCursor back unchanged, with the same organizationId, and no "
+            raise query_faults((("cursor",), text + "offset"))
+    page = await service.page_of_scans(
+        pool, organization_id, limit=limit, offset=offset, after=after
+    )
+    if (following := page.pagination.next_cursor) is not None:
+        response.headers["Link"] = link_to_next(request, following)
     return Answer(data=page)
 
 

@@ -23,7 +23,7 @@ from api.scans.fields import (
     ScanType,
     TenantUrl,
 )
-from api.schemas import Camel, OrganizationId, Pagination, Timestamp, fault
+from api.schemas import Camel, CursorPagination, OrganizationId, Timestamp, fault
 from hubspot_deals.contract import DATE_FIELDS, DateRange, ScanConfig, ScanFilters, ScanStatus
 
 _EXAMPLE: Final[JsonDict] = {
@@ -234,4 +234,4 @@ class ScanPage(Camel):
     """One page of scans, newest first."""
 
     scans: list[ScanSummary]
-    pagination: Pagination
+    pagination: CursorPagination

@@ -6,6 +6,7 @@ from typing import Final
 
 import orjson
 
+from api.cursors import Cursor, mark_of
 from api.database import ConnectionPool, read
 from api.scans.launcher import ScanLauncher
 from api.scans.remover import ScanRemover
@@ -22,7 +23,7 @@ from api.scans.schemas import (
     ScanSummary,
 )
 from api.scans.stopper import RunStopper
-from api.schemas import Confirmation, Pagination, format_timestamp
+from api.schemas import Confirmation, CursorPagination, format_timestamp
 from hubspot_deals.contract import ScanConfig, ScanStatus
 from hubspot_deals.warehouse import removal, scans, transitions
 from hubspot_deals.warehouse.credentials import KeyRing
@@ -75,19 +76,55 @@ async def get_scan(pool: ConnectionPool, runs: RunStatuses, scan_id: str) -> Sca
 
 
 async def page_of_scans(
-    pool: ConnectionPool, organization_id: str | None, *, limit: int, offset: int
+    pool: ConnectionPool,
+    organization_id: str | None,
+    *,
+    limit: int,
+    offset: int = 0,
+    after: Cursor | None = None,
 ) -> ScanPage:
-    """Return one page of scans, newest first."""
-    heads, total = await read(
+    """Return one page of scans, newest first, from an offset or after a cursor of `read_cursor`."""
+    place = offset if after is None else after.position
+    found, total = await read(
         pool,
         lambda connection: scans.page_of_scans(
-            connection, organization_id, limit=limit, offset=offset
+            connection,
+            organization_id,
+            # One more tells whether there are more, also where scans come and go between pages.
+            limit=limit + 1,
+            offset=offset,
+            before=None if after is None else after.snapshot,
         ),
     )
+    heads = found[:limit]
+    following: str | None = None
+    if len(found) > limit:
+        mark = _list_mark(organization_id)
+        following = Cursor(heads[-1].seq, place + len(heads), mark).to_text()
     return ScanPage(
         scans=[_summarize(head) for head in heads],
-        pagination=Pagination.of(total=total, limit=limit, offset=offset, returned=len(heads)),
+        pagination=CursorPagination(
+            total=total,
+            limit=limit,
+            offset=place,
+            has_more=following is not None,
+            returned=len(heads),
+            next_cursor=following,
+        ),
     )
+
+
+def read_cursor(text: str, organization_id: str | None) -> Cursor | None:
+    """Return where a page of this list begins; None if the text is no cursor of it.
+
+    Its snapshot is the `seq` of the scan before, so that newer scans do not move the pages.
+    """
+    cursor = Cursor.from_text(text)
+    return cursor if cursor and cursor.mark == _list_mark(organization_id) else None
+
+
+def _list_mark(organization_id: str | None) -> bytes:
+    return mark_of("scans", organization_id)
 
 
 async def cancel_scan(

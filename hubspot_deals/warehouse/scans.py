@@ -26,12 +26,12 @@ from hubspot_deals.warehouse.states import (
 _Scan = TypeVar("_Scan", bound="ScanHead")
 
 _HEAD_COLUMNS: Final = f"""
-    s.scan_id, s.organization_id, s.started_at, s.ended_at, s.records_extracted, s.outcome,
+    s.scan_id, s.seq, s.organization_id, s.started_at, s.ended_at, s.records_extracted, s.outcome,
     s.requested = 'pause' AS is_paused, s.resuming_since IS NOT NULL AS is_resuming,
     {IS_HELD} AS is_held, {WILL_RESUME} AS will_resume
 """
 _COLUMNS: Final = f"""{_HEAD_COLUMNS},
-    s.seq, s.config, s.created_at, s.run_id, s.epoch, s.heartbeat_at,
+    s.config, s.created_at, s.run_id, s.epoch, s.heartbeat_at,
     s.records_expected, s.generation, s.error_message, s.metadata, s.attempts, s.resume_at,
     s.results_removed_at
 """
@@ -55,6 +55,7 @@ class ScanHead:
     """What a list shows of a scan, with whether a live worker holds it right now."""
 
     scan_id: str
+    seq: int
     organization_id: str
     started_at: datetime | None
     ended_at: datetime | None
@@ -90,7 +91,6 @@ class ScanHead:
 class ScanRecord(ScanHead):
     """One scan row, with whether a live worker holds it right now."""
 
-    seq: int
     config: dict[str, Any]
     created_at: datetime
     run_id: str | None
@@ -225,14 +225,28 @@ async def get_scan_with_checkpoint(
 
 
 async def page_of_scans(
-    connection: AsyncConnection[Any], organization_id: str | None, *, limit: int, offset: int
+    connection: AsyncConnection[Any],
+    organization_id: str | None,
+    *,
+    limit: int,
+    offset: int = 0,
+    before: int | None = None,
 ) -> tuple[list[ScanHead], int]:
-    """Return one page of scans, newest first, and the number of all that match."""
+    """Return one page of scans, newest first, and the number of all that match.
+
+    `before` the scan with that `seq`, if one is named: no other scan comes in between.
+    """
     # Two statements rather than an OR, so that each has a plan of its own.
     own = "" if organization_id is None else "AND s.organization_id = %(organization)s"
-    values = {"organization": organization_id, "limit": limit, "offset": offset}
+    older = "" if before is None else "AND s.seq < %(before)s"
+    values = {
+        "organization": organization_id,
+        "limit": limit,
+        "offset": offset,
+        "before": before,
+    }
     page = f"""
-        SELECT {_HEAD_COLUMNS} FROM hubspot_deals.scans s WHERE {IS_VISIBLE} {own}
+        SELECT {_HEAD_COLUMNS} FROM hubspot_deals.scans s WHERE {IS_VISIBLE} {own} {older}
         ORDER BY s.seq DESC LIMIT %(limit)s OFFSET %(offset)s
     """
     heads = await _select(connection, class_row(ScanHead), page, values)

@@ -42,6 +42,7 @@ def test_a_list_is_newest_first_and_pages_add_up(client):
         "offset": 0,
         "hasMore": True,
         "returned": 2,
+        "nextCursor": pages[0]["pagination"]["nextCursor"],
     }
     assert set(pages[0]["scans"][0]) == {
         "scanId",
@@ -51,6 +52,41 @@ def test_a_list_is_newest_first_and_pages_add_up(client):
         "endTime",
         "recordsExtracted",
     }
+
+
+def test_scans_that_come_and_go_do_not_move_the_pages_of_a_cursor(client, database):
+    for number in range(7):
+        start(client, f"scan-{number}")
+
+    answer, ids, links = client.get("/api/v1/scan/list?limit=2"), [], []
+    while True:
+        ids += [shown["scanId"] for shown in answer.json()["data"]["scans"]]
+        start(client, f"later-{len(ids)}")
+        database.execute("DELETE FROM hubspot_deals.scans WHERE scan_id = %s", (ids[-1],))
+        if "next" not in answer.links:
+            break
+        cursor = answer.json()["data"]["pagination"]["nextCursor"]
+        links.append(answer.links["next"]["url"])
+        answer = client.get("/api/v1/scan/list", params={"limit": 2, "cursor": cursor})
+        assert answer.json() == client.get(links[-1]).json()
+
+    assert ids == [f"scan-{number}" for number in range(6, -1, -1)]
+    assert answer.json()["data"]["pagination"]["nextCursor"] is None
+    assert len(links) == 3
+
+
+@pytest.mark.parametrize(
+    "query", ["cursor=x", "organizationId=org-2&cursor={}", "offset=0&cursor={}"]
+)
+def test_a_cursor_of_another_list_is_refused(client, query):
+    for number in range(2):
+        start(client, f"scan-{number}", "org-1")
+    page = client.get("/api/v1/scan/list?limit=1&organizationId=org-1").json()["data"]
+
+    answer = client.get(f"/api/v1/scan/list?{query}".format(page["pagination"]["nextCursor"]))
+
+    assert answer.status_code == 400
+    assert list(answer.json()["validation_errors"]) == ["cursor"]
 
 
 def test_a_list_can_be_one_organizations(client):

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from api.dagster.testing import InMemoryDagsterGateway
 from api.database import build_pool
 from api.main import create_app
+from api.results import selected_rows
 from api.results.filters import read_selection
 from api.settings import ApiSettings
 from api.testing import serve
@@ -328,13 +329,6 @@ def test_hostile_values_are_refused_or_match_nothing(client):
     assert len(answers) >= 200
 
 
-def add_replacement(database, scan_id):
-    for table in ("scans", "scan_tables", "scan_chunks"):
-        database.execute(
-            f"UPDATE hubspot_deals.{table} SET generation = 2 WHERE scan_id = %s", (scan_id,)
-        )
-
-
 @pytest.mark.parametrize("params", [{}, {"sort": "amount"}])
 def test_a_cursor_ends_with_its_snapshot(database_url, params):
     settings = ApiSettings(database_url=SecretStr(database_url), encryption_keys=SecretStr(KEYS))
@@ -346,7 +340,8 @@ def test_a_cursor_ends_with_its_snapshot(database_url, params):
         first = get(client, "scan-1", limit=10, **params).json()["data"]["pagination"]
         place = params | {"cursor": first["nextCursor"], "tableName": "deals"}
         before = client.get(URL.format("scan-1"), params=place)
-        add_replacement(database, "scan-1")
+        for table in ("scans", "scan_tables", "scan_chunks"):
+            database.execute(f"UPDATE hubspot_deals.{table} SET generation = 2")
         after = client.get(URL.format("scan-1"), params=place)
         afresh = get(client, "scan-1", limit=10, **params).json()["data"]
         database.execute("UPDATE hubspot_deals.scans SET removal = 'scan'")
@@ -374,3 +369,30 @@ def test_a_filter_is_answered_by_its_index_alone(url):
     assert not [line for line in plan if "Seq Scan" in line]
     assert [line for line in plan if "Index Only Scan using deals_to_filter on" in line]
     assert [line for line in plan if "deals_too_long_to_filter" in line]
+
+
+def test_a_filter_that_takes_too_long_or_too_many_rows_is_refused(client, url, monkeypatch):
+    params = {"tableName": "deals", "filter[amount]": "4"}
+    monkeypatch.setattr(selected_rows, "_SECONDS", 0.2)
+    with psycopg.connect(url) as database:
+        database.execute("LOCK TABLE hubspot_deals_extraction.deals IN ACCESS EXCLUSIVE MODE")
+        slow = client.get(URL.format("scan-100"), params=params)
+    monkeypatch.setattr(selected_rows, "_MOST_ROWS", 99)
+    large = client.get(URL.format("scan-100"), params=params)
+
+    for answer in (slow, large):
+        assert answer.status_code == 400
+        assert "download the table instead" in answer.json()["validation_errors"]["filter"][0]
+
+
+def test_selections_that_are_not_kept_are_made_again(client, url, monkeypatch):
+    monkeypatch.setattr(selected_rows, "_MOST_KEPT_ROWS", 250)
+    up, down = (
+        rows_of(url, "scan-100", order=f"amount {way} NULLS LAST, row_no")
+        for way in ("ASC", "DESC")
+    )
+
+    for _ in range(3):
+        assert by_cursor(client, "scan-100", 40, sort="amount") == (up, 100)
+        assert by_cursor(client, "scan-100", 40, sort="-amount") == (down, 100)
+        assert by_cursor(client, "scan-100", 40, sort="pipeline") == (rows_of(url, "scan-100"), 100)

@@ -1,29 +1,23 @@
-"""The one place where errors become HTTP answers: status, body and texts.
-
-Every answer that is not a success has one shape: `success` false, the text twice (`message`,
-`error`: older callers read either), an `error_code`, the `request_id`, and `validation_errors`
-nested like the request when the request was at fault.
-"""
+"""The one place where errors become HTTP answers: which status and code each has."""
 
 import http
 import logging
-import re
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import orjson
 import psycopg
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from api.logs import request_id
+from api.error_bodies import error_response, nest_faults
 from hubspot_deals.errors import (
     HubSpotDealsError,
     IdempotencyConflictError,
     PermanentError,
     ResultsRemovedError,
+    ScanActiveError,
     ScanExistsError,
     ScanNotFoundError,
     ScanStateError,
@@ -32,15 +26,12 @@ from hubspot_deals.errors import (
 
 logger = logging.getLogger(__name__)
 
-Faults = dict[str, Any]
-"""Texts at their place: nested objects whose leaves are lists of texts."""
-
 _MOST_FAULTS: Final = 200
 _LONGEST_TABLE: Final = 63
 _LONGEST_COLUMNS: Final = 2_000
+_LONGEST_PATH: Final = 300
+_NOT_FOUND: Final = 404
 _METHOD_NOT_ALLOWED: Final = 405
-_OWN: Final = "_schema"
-"""Key for the faults of an object that also has faults inside."""
 
 
 class DagsterUnavailableError(TransientError):
@@ -139,6 +130,16 @@ class SnapshotHiddenError(TransientError):
     """The scan was removed or run again while its file was written or sent."""
 
 
+class SourceUnavailableError(PermanentError):
+    """A source is asked for that does not exist yet."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__(
+            f'Type "{source}" is not available yet; this service extracts HubSpot deals: '
+            'use ["deals"] or ["user"]'
+        )
+
+
 class BodyError(HTTPException):
     """The request body could not be read as JSON."""
 
@@ -150,6 +151,7 @@ _STATUSES: Final[Mapping[type[HubSpotDealsError], tuple[int, str]]] = {
     ScanNotFoundError: (404, "SCAN_NOT_FOUND"),
     ResultsRemovedError: (404, "RESULTS_REMOVED"),
     ScanExistsError: (409, "SCAN_EXISTS"),
+    ScanActiveError: (409, "SCAN_ACTIVE"),
     IdempotencyConflictError: (409, "IDEMPOTENCY_CONFLICT"),
     ScanStateError: (400, "SCAN_STATE"),
     ScanNotCompletedError: (400, "SCAN_NOT_COMPLETED"),
@@ -184,6 +186,7 @@ _TEXTS: Final[Mapping[str, str]] = {
     "int_from_float": "{label} must be a whole number",
     "greater_than_equal": "{label} must be at least {ge}",
     "less_than_equal": "{label} must be at most {le}",
+    SourceUnavailableError: (400, "SOURCE_UNAVAILABLE"),
 }
 
 
@@ -207,29 +210,9 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(psycopg.OperationalError, _on_database_trouble)
 
 
-def error_response(
-    status: int,
-    code: str,
-    text: str,
-    *,
-    headers: Mapping[str, str] | None = None,
-    **more: str | Faults,
-) -> Response:
-    """Build the answer of any failure."""
-    body = {
-        "success": False,
-        "message": text,
-        "error": text,
-        "error_code": code,
-        "request_id": request_id.get(),
-        **more,
-    }
-    return Response(orjson.dumps(body), status, headers, media_type="application/json")
-
-
 def unexpected_error(error: Exception) -> Response:
     """Log a fault of ours under a fresh incident id and tell the caller nothing but that id."""
-    incident = uuid.uuid4().hex
+    incident = _new_incident()
     logger.error(
         "Unexpected %s", type(error).__name__, exc_info=error, extra={"incident_id": incident}
     )
@@ -237,41 +220,8 @@ def unexpected_error(error: Exception) -> Response:
     return error_response(500, "INTERNAL_ERROR", text, incident_id=incident)
 
 
-def nest_faults(errors: Iterable[Mapping[str, Any]]) -> Faults:
-    """Put pydantic's faults at their paths in the request."""
-    tree: Faults = {}
-    for error in errors:
-        path = [str(part) for part in error["loc"][1:]] or [str(error["loc"][0])]
-        node = tree
-        for part in path[:-1]:
-            child = node.setdefault(part, {})
-            if isinstance(child, list):
-                child = node[part] = {_OWN: child}
-            node = child
-        leaf = node.setdefault(path[-1], [])
-        leaf = leaf.setdefault(_OWN, []) if isinstance(leaf, dict) else leaf
-        leaf.append(_text_of(error, path))
-    return tree
-
-
-def _text_of(error: Mapping[str, Any], path: Sequence[str]) -> str:
-    kind = error["type"]
-    if kind == "extra_forbidden":
-        return "Unknown field; check its spelling"
-    if error["loc"] == ("body",):
-        return "Request body must be a JSON object, sent with Content-Type: application/json"
-    if (template := _TEXTS.get(kind)) is None:
-        return str(error["msg"])
-    return template.format(label=_label(path), **error.get("ctx", {}))
-
-
-def _label(path: Sequence[str]) -> str:
-    """Say a field's name in words: `scanId` is "Scan ID", a list's entry "Properties entry"."""
-    if path[-1].isdigit() and len(path) > 1:
-        return f"{_label(path[:-1])} entry"
-    words = re.sub(r"([A-Z])", r" \1", path[-1]).replace("_", " ").lower().split()
-    text = " ".join({"id": "ID", "url": "URL"}.get(word, word) for word in words)
-    return text[:1].upper() + text[1:]
+def _new_incident() -> str:
+    return f"inc_{uuid.uuid4().hex}"
 
 
 async def _on_faulty_request(_: Request, error: Exception) -> Response:
@@ -300,7 +250,9 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         405: f"This path does not take {request.method}; it takes {headers.get('Allow', 'others')}",
     }.get(error.status_code, str(error.detail))
     code = phrase.upper().replace(" ", "_")
-    return error_response(error.status_code, code, text, headers=headers)
+    named = {"resource_id": shorten(request.url.path, _LONGEST_PATH)}
+    more = named if error.status_code == _NOT_FOUND else {}
+    return error_response(error.status_code, code, text, headers=headers, **more)
 
 
 async def _on_own_error(_: Request, error: Exception) -> Response:
@@ -311,10 +263,28 @@ async def _on_own_error(_: Request, error: Exception) -> Response:
     wait = error.retry_after if isinstance(error, _TRY_LATER) else 0
     headers = {"Retry-After": str(wait)} if wait else None
     return error_response(status, code, str(error), headers=headers)
+    return error_response(status, code, str(error), **_subject_of(error))
+
+
+def _subject_of(error: Exception) -> dict[str, Any]:
+    """Say what an error is about: a scan, or a part of the request."""
+    match error:
+        case ScanNotFoundError() | ResultsRemovedError():
+            return {"resource_id": error.scan_id}
+        case ScanExistsError() | ScanActiveError():
+            return {"conflicting_field": "config.scanId"}
+        case IdempotencyConflictError():
+            return {"conflicting_field": "Idempotency-Key"}
+        case SnapshotReplacedError():
+            return {"conflicting_field": "snapshot"}
+        case SourceUnavailableError():
+            return {"validation_errors": {"config": {"type": [str(error)]}}}
+        case _:
+            return {}
 
 
 async def _on_database_trouble(_: Request, error: Exception) -> Response:
-    incident = uuid.uuid4().hex
+    incident = _new_incident()
     logger.error("Database trouble: %s", error, extra={"incident_id": incident})
     text = "An unexpected error occurred: the database did not answer. Try again shortly"
     return error_response(

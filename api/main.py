@@ -12,13 +12,18 @@ from api.dagster.gateway import DagsterGateway, GraphQLGateway
 from api.database import ConnectionPool, build_pool, export_connection
 from api.diffs.endpoints import router as diffs_router
 from api.diffs.service import DiffReader
+from api.dialect.endpoints import router as verb_first_router
+from api.dialect.endpoints import start_router as verb_first_start_router
+from api.dialect.grammar import PREFIX
 from api.docs_pages import add_docs_pages, build_openapi
 from api.downloads.endpoints import router as downloads_router
 from api.downloads.service import Downloads
 from api.downloads.spool import Spool
 from api.errors import add_error_handlers
 from api.health.endpoints import router as health_router
+from api.health.meter import RequestMeter
 from api.health.probe import HealthProbe
+from api.health.reach import HubSpotReach
 from api.logs import configure_logging
 from api.maintenance.endpoints import router as maintenance_router
 from api.middleware import RequestEnvelope
@@ -30,6 +35,7 @@ from api.results.endpoints import router as results_router
 from api.results.service import ResultReader
 from api.scans.background import Background
 from api.scans.endpoints import router as scans_router
+from api.scans.endpoints import start_router
 from api.scans.launcher import ScanLauncher
 from api.scans.remover import ScanRemover
 from api.scans.run_statuses import RunStatuses
@@ -39,7 +45,6 @@ from hubspot_deals.settings import load_settings
 from hubspot_deals.warehouse.credentials import KeyRing
 
 API_VERSION: Final = "1.0.0"
-_PREFIX: Final = "/api/v1"
 _DESCRIPTION: Final = """
 Extracts the deals of a HubSpot account into PostgreSQL: start a scan, follow it, pause, resume or
 cancel it, page through its tables, remove it. The HubSpot access token travels in the body of the
@@ -91,7 +96,10 @@ def build_app(lifespan: Lifespan | None = None) -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=_operation_id,
     )
-    versioned = APIRouter(prefix=_PREFIX)
+    # Each is tried in this order: pages are asked for most. Where a path is of both grammars, the
+    # one that the mount is at home in comes first (`dialect/grammar.py`).
+    id_first = (page_router, scans_router, results_router, downloads_router)
+    versioned = APIRouter(prefix=PREFIX)
     for router in (
         # Tried in this order: pages are asked for most.
         page_router,
@@ -100,15 +108,21 @@ def build_app(lifespan: Lifespan | None = None) -> FastAPI:
         downloads_router,
         plans_router,
         diffs_router,
+        *id_first,
+        start_router,
         pipeline_router,
         maintenance_router,
         health_router,
+        verb_first_router,
     ):
         versioned.include_router(router)
     app.include_router(versioned)
+    for router in (verb_first_start_router, verb_first_router, *id_first, health_router):
+        app.include_router(router)
     add_docs_pages(app)
     add_error_handlers(app)
-    app.add_middleware(RequestEnvelope)
+    app.state.meter = RequestMeter()
+    app.add_middleware(RequestEnvelope, meter=app.state.meter)
     document = build_openapi(app)
     app.openapi = lambda: document  # type: ignore[method-assign]
     return app
@@ -142,7 +156,7 @@ def _lifespan(settings: ApiSettings, key_ring: KeyRing, gateway: DagsterGateway 
             stack.push_async_callback(pool.close)
             client = await stack.enter_async_context(build_dagster_client(settings))
             chosen = gateway or GraphQLGateway(client)
-            probe = HealthProbe(pool, chosen)
+            probe = HealthProbe(pool, chosen, HubSpotReach(str(settings.hubspot_url)))
             stack.push_async_callback(probe.close)
             background = Background()
             stack.push_async_callback(background.close)
@@ -167,4 +181,5 @@ def _lifespan(settings: ApiSettings, key_ring: KeyRing, gateway: DagsterGateway 
 
 
 def _operation_id(route: APIRoute) -> str:
-    return route.name
+    """Name an operation after its function, and after the root where it is there."""
+    return route.name if route.path.startswith(f"{PREFIX}/") else f"{route.name}_at_root"

@@ -1,4 +1,4 @@
-"""Wraps every request: its id, its log line, the last net under errors, HEAD for every GET."""
+"""Wraps every request: its id, its log line, its count, the last net under errors, HEAD for GET."""
 
 import logging
 import re
@@ -9,43 +9,59 @@ from typing import Final
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.dialect.grammar import is_verb_first
+from api.error_bodies import Manner, manner
 from api.errors import unexpected_error
+from api.health.meter import RequestMeter
 from api.logs import request_id
 
 logger = logging.getLogger("api.requests")
 
+_CUT_OFF: Final = 500
+"""What counts for a request that ended without an answer."""
 _USABLE_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 
 
 class RequestEnvelope:
     """Gives each request an id (the caller's `X-Request-ID` when usable) and one log line."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, meter: RequestMeter) -> None:
         self._app = app
+        self._meter = meter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; anything but HTTP passes through."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
         current = given if _USABLE_ID.fullmatch(given) else uuid.uuid4().hex
         token = request_id.set(current)
+        told = manner.set(
+            Manner(
+                generic_codes=is_verb_first(scope["method"], scope["path"]),
+                as_problem="application/problem+json" in headers.get("accept", "").lower(),
+            )
+        )
         answer = _Answer(send, current, is_head=scope["method"] == "HEAD")
         began = time.perf_counter()
         try:
             await self._serve(scope, receive, answer)
         finally:
+            ended = time.perf_counter()
+            self._meter.count(answer.status or _CUT_OFF, (answer.began or ended) - began)
             logger.info(
                 "request",
                 extra={
                     "method": scope["method"],
                     "path": scope["path"][:300],
                     "status": answer.status,
-                    "milliseconds": round((time.perf_counter() - began) * 1000, 1),
+                    "milliseconds": round((ended - began) * 1000, 1),
                 },
             )
             request_id.reset(token)
+            manner.reset(told)
 
     async def _serve(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         # A HEAD is served as the GET it asks about, without the body.
@@ -67,10 +83,12 @@ class _Answer:
         self._request_id = current
         self._is_head = is_head
         self.status: int | None = None
+        self.began: float | None = None
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            self.began = time.perf_counter()
             headers = MutableHeaders(scope=message)
             headers["X-Request-ID"] = self._request_id
             headers["X-Content-Type-Options"] = "nosniff"

@@ -118,14 +118,31 @@ class Error(BaseModel):
     """A failure."""
 
     success: Literal[False] = False
+    status: Literal["error"] = "error"
     message: str
     error: str = Field(description="The same text as `message`.")
-    error_code: str = Field(examples=["SCAN_NOT_FOUND"])
+    detail: str = Field(description="The same text as `message`.")
+    error_code: str = Field(
+        examples=["SCAN_NOT_FOUND"],
+        description="On verb-first paths one for each HTTP status, such as `NOT_FOUND`.",
+    )
+    code: str = Field(examples=["SCAN_NOT_FOUND"], description="The same on all paths.")
+    status_code: int
+    details: dict[str, Any] = {}
+    timestamp: Timestamp
     request_id: str
     validation_errors: dict[str, Any] | None = Field(
         default=None,
         description="Only when the request is at fault: every fault, nested like the request.",
     )
+    errors: dict[str, str] | None = Field(
+        default=None, description="The same faults, each at its path with dots in it."
+    )
+    resource_id: str | None = Field(default=None, description="Of what was not found.")
+    conflicting_field: str | None = Field(
+        default=None, description="The part of the request that a conflict is about."
+    )
+    retry_after: int | None = Field(default=None, description="Seconds.")
     incident_id: str | None = Field(
         default=None, description="Only with a fault of the service: find it in the log by this id."
     )
@@ -152,9 +169,13 @@ def describe_error(description: str, code: str, text: str) -> dict[str, Any]:
     """Document one failure with an example of its body."""
     example = {
         "success": False,
+        "status": "error",
         "message": text,
         "error": text,
+        "detail": text,
         "error_code": code,
+        "code": code,
+        "timestamp": "2024-01-15T10:30:00.000Z",
         "request_id": "5f0c6b1e9d8a4c7f8e2b3a4d5c6f7081",
     }
     return {

@@ -25,6 +25,9 @@ class ApiSettings(BaseSettings):
     dagster_url: HttpUrl = Field(
         default=HttpUrl("http://127.0.0.1:3000"), description="Base URL of the Dagster webserver."
     )
+    hubspot_url: HttpUrl = Field(
+        default=HttpUrl("https://api.hubapi.com"), description="Base URL of the HubSpot API."
+    )
     database_pool_size: int = Field(
         default=10, ge=1, le=100, description="Most database connections of one API process."
     )

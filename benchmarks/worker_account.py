@@ -10,8 +10,8 @@ from pydantic import HttpUrl, SecretStr
 from hubspot_deals.contract import ScanConfig, ScanFilters
 from hubspot_deals.settings import PipelineSettings
 from hubspot_deals.tables import CORE_PROPERTIES
+from hubspot_deals.warehouse.acceptance import create_scan
 from hubspot_deals.warehouse.credentials import KeyRing
-from hubspot_deals.warehouse.scans import create_scan
 from hubspot_sandbox.testing import GOOD_TOKEN
 
 TOKEN: Final = GOOD_TOKEN

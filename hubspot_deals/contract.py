@@ -29,6 +29,8 @@ TABLE_NAMES: Final = ("users", "deals", "pipelines", "pipeline_stages", "deal_pr
 DEFAULT_TABLE: Final = "users"
 
 SCAN_TYPES: Final = ("user",)
+DEALS_TYPE: Final = "deals"
+"""Another name for the same thing, in the words of the family's other interface."""
 DATE_FIELDS: Final = ("createdate", "closedate", "hs_lastmodifieddate")
 """Deal properties that `filters.dateRange.field` may name; the first one is the default."""
 
@@ -65,6 +67,7 @@ class LaunchReason(StrEnum):
     CRASH = "crash"
     QUOTA = "quota"
     RERUN = "rerun"
+    RESTART = "restart"
 
 
 @dataclass(frozen=True, slots=True)

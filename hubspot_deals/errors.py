@@ -18,6 +18,7 @@
         ├── CredentialError
         ├── ScanNotFoundError
         ├── ScanExistsError
+        ├── ScanActiveError
         ├── IdempotencyConflictError
         ├── ScanBusyError
         ├── ScanSupersededError
@@ -201,6 +202,16 @@ class ScanExistsError(PermanentError):
     def __init__(self, scan_id: str) -> None:
         self.scan_id = scan_id
         super().__init__(f"A scan with ID '{scan_id}' already exists")
+
+
+class ScanActiveError(PermanentError):
+    """A scan was to be started anew that has not ended."""
+
+    def __init__(self, scan_id: str, status: str) -> None:
+        self.scan_id = scan_id
+        super().__init__(
+            f"Extraction already in progress: the status of scan '{scan_id}' is {status}"
+        )
 
 
 class IdempotencyConflictError(PermanentError):

@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 from api.downloads.export import Export
 from api.downloads.ranges import RangeNotSatisfiableError, fit_range, names_tag, read_range
 from api.downloads.service import Downloads, headers_of
-from api.errors import error_response
+from api.error_bodies import error_response
 from hubspot_deals.errors import HubSpotDealsError
 
 logger = logging.getLogger(__name__)

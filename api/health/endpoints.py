@@ -7,9 +7,10 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from api.dependencies import Pool, Settings
 from api.health import service
+from api.health.meter import RequestMeter
 from api.health.probe import HealthProbe
 from api.health.schemas import Health, Statistics
-from api.schemas import Answer, OrganizationFilter, error_responses
+from api.schemas import OrganizationFilter, error_responses
 
 router = APIRouter(tags=["health"])
 
@@ -20,7 +21,14 @@ async def get_probe(request: Request) -> HealthProbe:
     return probe
 
 
+async def get_meter(request: Request) -> RequestMeter:
+    """Return what counts this process's answers."""
+    meter: RequestMeter = request.app.state.meter
+    return meter
+
+
 Probe = Annotated[HealthProbe, Depends(get_probe)]
+Meter = Annotated[RequestMeter, Depends(get_meter)]
 
 
 @router.get(
@@ -28,9 +36,16 @@ Probe = Annotated[HealthProbe, Depends(get_probe)]
     response_model_exclude_none=True,
     responses={503: {"model": Health, "description": "Unhealthy; 500 instead when so configured."}},
 )
-async def get_health(probe: Probe, settings: Settings, response: Response) -> Health:
+async def get_health(
+    request: Request, probe: Probe, meter: Meter, settings: Settings, response: Response
+) -> Health:
     """Tell whether the service can work; answers within two seconds whatever hangs."""
-    health = service.describe_health(await probe.check(), datetime.now(UTC))
+    health = service.describe_health(
+        await probe.check(),
+        version=request.app.version,
+        uptime=meter.uptime,
+        now=datetime.now(UTC),
+    )
     if not health.success:
         response.status_code = settings.health_unhealthy_status
     return health
@@ -38,8 +53,12 @@ async def get_health(probe: Probe, settings: Settings, response: Response) -> He
 
 @router.get("/stats", responses=error_responses(400))
 async def get_statistics(
+    request: Request,
     pool: Pool,
+    meter: Meter,
     organization_id: OrganizationFilter = None,
-) -> Answer[Statistics]:
-    """Count scans by status, and the deals they extracted."""
-    return Answer(data=await service.count_scans(pool, organization_id))
+) -> Statistics:
+    """Count scans by status and the deals they extracted, and what this process has answered."""
+    server = request.scope.get("server")
+    counts = await service.count_scans(pool, organization_id)
+    return service.describe_process(meter.read(server[1] if server else None), counts)

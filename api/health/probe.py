@@ -1,4 +1,4 @@
-"""Asks PostgreSQL and Dagster whether they answer, and never waits long for a no."""
+"""Asks PostgreSQL, Dagster and HubSpot whether they answer, and never waits long for a no."""
 
 import asyncio
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import psycopg
 from api.dagster.gateway import DagsterGateway
 from api.database import ConnectionPool
 from api.errors import DagsterRefusedError, DagsterUnavailableError
+from api.health.reach import HubSpotReach
 from hubspot_deals.warehouse.health import is_migrated
 
 _SECONDS: Final = 1.5
@@ -21,6 +22,8 @@ class Findings:
 
     database_error: str | None
     dagster_error: str | None
+    hubspot: str
+    """`healthy`, or what is wrong."""
 
 
 class HealthProbe:
@@ -30,23 +33,27 @@ class HealthProbe:
     query on a stopped server takes as long as the query.
     """
 
-    def __init__(self, pool: ConnectionPool, gateway: DagsterGateway) -> None:
+    def __init__(
+        self, pool: ConnectionPool, gateway: DagsterGateway, hubspot: HubSpotReach
+    ) -> None:
         self._pool = pool
         self._gateway = gateway
+        self._hubspot = hubspot
         self._database: asyncio.Task[str | None] | None = None
         self._dagster: asyncio.Task[str | None] | None = None
 
     async def check(self) -> Findings:
-        """Ask both, for at most 1.5 seconds."""
+        """Ask all, for at most 1.5 seconds."""
         if self._database is None or self._database.done():
             self._database = asyncio.create_task(self._ask_database())
         if self._dagster is None or self._dagster.done():
             self._dagster = asyncio.create_task(self._ask_dagster())
-        database, dagster = self._database, self._dagster
-        await asyncio.wait({database, dagster}, timeout=_SECONDS)
+        database, dagster, hubspot = self._database, self._dagster, self._hubspot.ask()
+        await asyncio.wait({database, dagster, hubspot}, timeout=_SECONDS)
         return Findings(
             database_error=database.result() if database.done() else "Database did not answer",
             dagster_error=dagster.result() if dagster.done() else "Dagster did not answer",
+            hubspot=hubspot.result() if hubspot.done() else "degraded: high latency",
         )
 
     async def close(self) -> None:
@@ -55,6 +62,7 @@ class HealthProbe:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._hubspot.close()
 
     async def _ask_database(self) -> str | None:
         try:

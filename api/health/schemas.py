@@ -16,12 +16,29 @@ class PipelineHealth(BaseModel):
 
 
 class Checks(BaseModel):
-    """What the service depends on."""
+    """What the service depends on: `healthy`, or `unhealthy: …` or `degraded: …` with the cause.
 
-    database: Literal["ok", "failed"]
-    dagster: Literal["ok", "failed"] = Field(
-        description="Does not make the service unhealthy: scans are accepted, and launched later."
+    Only the database makes the service unhealthy.
+    """
+
+    database: str = Field(examples=["healthy"])
+    cache: Literal["not_configured"] = "not_configured"
+    external_api: str = Field(
+        examples=["healthy"],
+        description="Whether HubSpot's address answers, up to half a minute old.",
     )
+    dagster: str = Field(
+        examples=["healthy"], description="Without it scans are accepted, and launched later."
+    )
+
+
+class HealthFacts(BaseModel):
+    """The same in short."""
+
+    status: Literal["healthy", "unhealthy"]
+    version: str
+    uptime: int = Field(description="Seconds.")
+    timestamp: Timestamp
 
 
 class Health(BaseModel):
@@ -31,13 +48,15 @@ class Health(BaseModel):
     status: Literal["healthy", "unhealthy"]
     timestamp: Timestamp
     service: str
+    version: str
     pipeline: PipelineHealth
     checks: Checks
+    data: HealthFacts
     message: str | None = None
     error: str | None = Field(default=None, description="Only while unhealthy.")
 
 
-class Statistics(BaseModel):
+class ScanCounts(BaseModel):
     """Counts over all scans, or over one organization's."""
 
     total_jobs: int
@@ -46,3 +65,21 @@ class Statistics(BaseModel):
     total_records_extracted: int
     organization_filter: str | None
     generated_at: Timestamp
+
+
+class Statistics(BaseModel):
+    """What the answering process has done since it started; `data` counts all scans there are."""
+
+    success: Literal[True] = True
+    data: ScanCounts
+    total_requests: int
+    active_connections: int = Field(description="Open connections of callers.")
+    success_rate: float = Field(description="Percent of answers below 500.")
+    average_response_time: float = Field(
+        description="Milliseconds until an answer began.", examples=[4.2]
+    )
+    errors_last_hour: int = Field(description="Answers of 500 and above.")
+    uptime: str = Field(examples=["7 days, 3:24:15"])
+    memory_usage: str = Field(examples=["128MB"])
+    cpu_usage: str = Field(description="Of one core, since this was last asked.", examples=["15%"])
+    last_restart: Timestamp

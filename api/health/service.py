@@ -1,38 +1,77 @@
 """Projects the state of the dependencies and counts scans."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Final, Literal
 
 from api.database import ConnectionPool, read
+from api.health.meter import Readings
 from api.health.probe import Findings
-from api.health.schemas import Checks, Health, PipelineHealth, Statistics
+from api.health.schemas import (
+    Checks,
+    Health,
+    HealthFacts,
+    PipelineHealth,
+    ScanCounts,
+    Statistics,
+)
 from hubspot_deals.contract import DATASET_NAME, SERVICE_NAME
 from hubspot_deals.warehouse.scans import get_statistics
 
+_MEGABYTE: Final = 1_000_000
 
-def describe_health(findings: Findings, now: datetime) -> Health:
+
+def describe_health(
+    findings: Findings, *, version: str, uptime: timedelta, now: datetime
+) -> Health:
     """Return the verdict: without the database nothing works, without Dagster only launching."""
     is_healthy = findings.database_error is None
+    status: Literal["healthy", "unhealthy"] = "healthy" if is_healthy else "unhealthy"
     return Health(
         success=is_healthy,
-        status="healthy" if is_healthy else "unhealthy",
+        status=status,
         timestamp=now,
         service=SERVICE_NAME,
+        version=version,
         pipeline=PipelineHealth(
             pipeline_name=DATASET_NAME, database_health=is_healthy, supports_checkpoints=True
         ),
         checks=Checks(
-            database="ok" if is_healthy else "failed",
-            dagster="ok" if findings.dagster_error is None else "failed",
+            database=_check(findings.database_error),
+            external_api=findings.hubspot,
+            dagster=_check(findings.dagster_error),
+        ),
+        data=HealthFacts(
+            status=status, version=version, uptime=int(uptime.total_seconds()), timestamp=now
         ),
         message=findings.database_error,
         error=findings.database_error,
     )
 
 
-async def count_scans(pool: ConnectionPool, organization_id: str | None) -> Statistics:
+def _check(error: str | None) -> str:
+    return "healthy" if error is None else f"unhealthy: {error}"
+
+
+def describe_process(readings: Readings, scans: ScanCounts) -> Statistics:
+    """Put readings into words beside the counts of scans."""
+    return Statistics(
+        data=scans,
+        total_requests=readings.requests,
+        active_connections=readings.connections,
+        success_rate=readings.success_rate,
+        average_response_time=readings.average_milliseconds,
+        errors_last_hour=readings.errors_last_hour,
+        uptime=str(readings.uptime),
+        memory_usage=f"{readings.memory_bytes / _MEGABYTE:.0f}MB",
+        cpu_usage=f"{readings.cpu_percent:.0f}%",
+        last_restart=readings.started_at,
+    )
+
+
+async def count_scans(pool: ConnectionPool, organization_id: str | None) -> ScanCounts:
     """Count scans and what they extracted."""
     counts = await read(pool, lambda connection: get_statistics(connection, organization_id))
-    return Statistics(
+    return ScanCounts(
         total_jobs=counts.total,
         status_breakdown=counts.by_status,
         recent_jobs_7_days=counts.created_in_7_days,

@@ -44,6 +44,7 @@ _CHANGE_RESPONSES: Final[dict[int | str, dict[str, Any]]] = error_responses(404)
     )
 }
 
+start_router = APIRouter(prefix="/scan", tags=["scans"], route_class=JsonRoute)
 router = APIRouter(prefix="/scan", tags=["scans"], route_class=JsonRoute)
 
 
@@ -91,7 +92,9 @@ IdempotencyKey = Annotated[
 ]
 
 
-@router.post("/start", status_code=status.HTTP_202_ACCEPTED, responses=error_responses(400, 409))
+@start_router.post(
+    "/start", status_code=status.HTTP_202_ACCEPTED, responses=error_responses(400, 409)
+)
 async def start_scan(  # noqa: PLR0913, PLR0917 - what a start is made of
     body: ScanCreate,
     pool: Pool,

@@ -11,10 +11,13 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from api.dependencies import SCAN_ID
-from api.schemas import fault
-from hubspot_deals.contract import ALL_PROPERTIES, DATE_FIELDS, SCAN_TYPES
+from api.errors import SourceUnavailableError
+from api.schemas import fault, is_plain_text
+from hubspot_deals.contract import ALL_PROPERTIES, DATE_FIELDS, DEALS_TYPE, SCAN_TYPES
 
 MOST_PROPERTIES: Final = 2_000
+_MOST_USERS: Final = 10_000
+_CALENDAR: Final = "calendar"
 _TOKEN_LENGTHS: Final = (10, 2_048)
 _MOST_URL: Final = 2_048
 # HubSpot forms property names of lowercase letters, digits and underscores, at most 100. Names
@@ -35,10 +38,20 @@ def _check_scan_id(text: str) -> str:
 
 
 def _check_type(value: object) -> object:
-    if value != list(SCAN_TYPES):
-        msg = 'Type must be ["user"]'
+    if value not in ([*SCAN_TYPES], [DEALS_TYPE]):
+        msg = 'Type must be ["user"] or ["deals"]'
         raise fault(msg)
     return value
+
+
+def check_source(config: object) -> None:
+    """Raise SourceUnavailableError for a source that is documented and does not exist yet.
+
+    Before anything else is looked at: its credential, too, has another form.
+    """
+    types = config.get("type") if isinstance(config, dict) else None
+    if isinstance(types, list) and _CALENDAR in types:
+        raise SourceUnavailableError(_CALENDAR)
 
 
 def _check_token(secret: SecretStr) -> SecretStr:
@@ -86,6 +99,13 @@ def _check_properties(names: list[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def _check_user(name: str) -> str:
+    if not is_plain_text(name):
+        msg = "User must be 1-255 characters, not blank, without control characters"
+        raise fault(msg)
+    return name
+
+
 def _parse_day(value: object) -> object:
     if value is None:
         return None
@@ -115,7 +135,7 @@ ScanIdField = Annotated[
     AfterValidator(_check_scan_id),
     Field(json_schema_extra={"pattern": "^[A-Za-z0-9_-]{1,255}$"}),
 ]
-ScanType = Annotated[list[Literal["user"]], BeforeValidator(_check_type)]
+ScanType = Annotated[list[Literal["user", "deals"]], BeforeValidator(_check_type)]
 AccessToken = Annotated[
     SecretStr,
     AfterValidator(_check_token),
@@ -126,6 +146,9 @@ Properties = Annotated[
     list[Annotated[str, AfterValidator(_check_property)]],
     Field(max_length=MOST_PROPERTIES),
     AfterValidator(_check_properties),
+]
+UserNames = Annotated[
+    list[Annotated[str, AfterValidator(_check_user)]], Field(max_length=_MOST_USERS)
 ]
 Day = Annotated[date | None, BeforeValidator(_parse_day)]
 DateField = Annotated[

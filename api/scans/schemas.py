@@ -1,7 +1,8 @@
 """Bodies of the scan endpoints."""
 
+import operator
 from datetime import date
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import (
     AliasChoices,
@@ -22,10 +23,15 @@ from api.scans.fields import (
     ScanIdField,
     ScanType,
     TenantUrl,
+    UserNames,
+    check_source,
 )
 from api.schemas import Camel, CursorPagination, OrganizationId, Timestamp, fault
 from hubspot_deals.contract import DATE_FIELDS, DateRange, ScanConfig, ScanFilters, ScanStatus
 
+_UNUSED_NAMES: Final = (
+    "user_upns does not narrow a HubSpot scan: the deals of all owners are extracted"
+)
 _EXAMPLE: Final[JsonDict] = {
     "config": {
         "scanId": "hubspot-deals-scan-2025-001",
@@ -125,11 +131,33 @@ class ConfigCreate(_Part):
     type: ScanType
     auth: AuthCreate
     filters: FiltersCreate | None = None
+    date_range: DateRangeCreate | None = Field(
+        default=None,
+        validation_alias=AliasChoices("dateRange", "date_range"),
+        description="The same as `filters.dateRange`, for callers who know it by this place.",
+    )
+    user_upns: UserNames | None = Field(
+        default=None,
+        description="Of callers who extract by user. A HubSpot account is read whole: the answer "
+        "warns that these do not narrow it.",
+    )
+
+    @field_validator("date_range")
+    @classmethod
+    def _in_one_place(
+        cls, span: DateRangeCreate | None, info: ValidationInfo
+    ) -> DateRangeCreate | None:
+        filters: FiltersCreate | None = info.data.get("filters")
+        if span is not None and filters is not None and filters.date_range is not None:
+            msg = "Date range is given twice: here and in the filters"
+            raise fault(msg)
+        return span
 
     @model_validator(mode="before")
     @classmethod
     def _name_missing_credential(cls, value: object) -> object:
         """Report a missing `auth` where the caller has to act: at its access token."""
+        check_source(value)
         return {"auth": {}, **value} if isinstance(value, dict) else value
 
 
@@ -152,13 +180,19 @@ class ScanCreate(BaseModel):
 
     def to_config(self) -> ScanConfig:
         """Return the configuration without the credential."""
-        filters = self.config.filters
+        filters = self.config.filters or FiltersCreate()
+        if self.config.date_range is not None:
+            filters = filters.model_copy(update={"date_range": self.config.date_range})
         return ScanConfig(
             scan_id=self.config.scan_id,
             organization_id=self.config.organization_id,
             scan_type=self.config.type[0],
-            filters=filters.to_filters() if filters else ScanFilters(),
+            filters=filters.to_filters(),
         )
+
+    def warnings(self) -> list[str]:
+        """Say what of the request has no effect."""
+        return [_UNUSED_NAMES] if self.config.user_upns else []
 
 
 class AcceptedScan(Camel):
@@ -166,14 +200,20 @@ class AcceptedScan(Camel):
 
     scan_id: str
     status: ScanStatus = ScanStatus.PENDING
+    warnings: list[str] = Field(
+        default=[], description="What of the request has no effect.", exclude_if=operator.not_
+    )
 
 
-class ScanAccepted(BaseModel):
-    """The answer to a start."""
+class ScanAccepted(Camel):
+    """The answer to a start; a repeated one gets the same again."""
 
-    success: bool = True
+    success: Literal[True] = True
     message: str = "Scan initialization accepted and is now processing in the background."
+    scan_id: str
+    status: Literal["started"] = "started"
     data: AcceptedScan
+    timestamp: Timestamp = Field(description="When the scan was accepted.")
 
 
 class ChangedScan(Camel):

@@ -25,7 +25,7 @@ from api.scans.schemas import (
 from api.scans.stopper import RunStopper
 from api.schemas import Confirmation, CursorPagination, format_timestamp
 from hubspot_deals.contract import ScanConfig, ScanStatus
-from hubspot_deals.warehouse import removal, scans, transitions
+from hubspot_deals.warehouse import acceptance, removal, scans, transitions
 from hubspot_deals.warehouse.credentials import KeyRing
 from hubspot_deals.warehouse.scans import Checkpoint, ScanHead, ScanRecord
 
@@ -46,22 +46,31 @@ async def start_scan(  # noqa: PLR0913 - what a start is made of
     *,
     idempotency_key: str | None,
     auto_resumes: int,
+    restarts: bool = False,
 ) -> ScanAccepted:
-    """Store the scan and its sealed token, then have it launched in the background."""
+    """Store the scan and its sealed token, then have it launched in the background.
+
+    With `restarts`, one that has ended begins anew under its id.
+    """
     config = request.to_config()
     token = keys.seal(request.config.auth.access_token, bound_to=config.scan_id)
     async with pool.connection() as connection:
-        is_new = await scans.create_scan(
+        accepted = await acceptance.create_scan(
             connection,
             config,
             token,
             request_hash=request_hash(config),
             idempotency_key=idempotency_key,
             auto_resume_limit=auto_resumes,
+            restarts=restarts,
         )
-    if is_new:
-        launcher.launch(config.scan_id, config.organization_id, 0)
-    return ScanAccepted(data=AcceptedScan(scan_id=config.scan_id))
+    if accepted.is_new:
+        launcher.launch(config.scan_id, config.organization_id, accepted.epoch)
+    return ScanAccepted(
+        scan_id=config.scan_id,
+        timestamp=accepted.accepted_at,
+        data=AcceptedScan(scan_id=config.scan_id, warnings=request.warnings()),
+    )
 
 
 async def get_scan(pool: ConnectionPool, runs: RunStatuses, scan_id: str) -> Scan:

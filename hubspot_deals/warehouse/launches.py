@@ -100,8 +100,8 @@ def claim_waiting_scans(database_url: SecretStr, *, limit: int) -> list[WaitingS
             RETURNING seq, scan_id, organization_id, epoch, run_id,
                 (SELECT c.account FROM hubspot_deals.credentials c
                  WHERE c.scan_id = scans.scan_id) AS account,
-                extract(epoch FROM now() - coalesce(resuming_since, created_at))::float
-                AS waiting_seconds
+                extract(epoch FROM now()
+                    - coalesce(resuming_since, restarted_at, created_at))::float AS waiting_seconds
             """,
             (limit,),
         )

@@ -47,7 +47,7 @@ def complete(lease: Lease, tables: Sequence[TableResult], metadata: Mapping[str,
             "UPDATE hubspot_deals.scans SET outcome = %s, generation = %s, ended_at = now(),"
             " heartbeat_at = now(), error_message = NULL,"
             # A rerun replaces the earlier run's times as well as its rows.
-            " started_at = CASE WHEN generation > 0 THEN %s ELSE started_at END,"
+            " started_at = CASE WHEN outcome = 'completed' THEN %s ELSE started_at END,"
             " records_extracted = %s, metadata = %s WHERE scan_id = %s",
             (
                 Outcome.COMPLETED,

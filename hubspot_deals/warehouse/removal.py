@@ -22,13 +22,13 @@ from hubspot_deals.warehouse.leases import end_sessions
 from hubspot_deals.warehouse.scans import get_scan
 from hubspot_deals.warehouse.states import HAS_CRASHED, IS_HELD, IS_VISIBLE, LOCK_ID
 from hubspot_deals.warehouse.views import keep_view
+from hubspot_deals.warehouse.states import HAS_ENDED, IS_HELD, IS_VISIBLE, LOCK_ID
 
 _BATCH_ROWS: Final = 2_000
 _REST: Final = 0.5
 """Of the time that a batch took, so that deletion leaves room for everybody else."""
 _CLAIM: Final = "now() + interval '60 seconds'"
 
-_HAS_ENDED: Final = f"(s.outcome IS NOT NULL OR {HAS_CRASHED})"
 _HIDE: Final = f"""
     UPDATE hubspot_deals.scans s SET removal = %(removal)s, epoch = epoch + 1,
         results_removed_at = coalesce(results_removed_at, now()), removal_claimed_until = {_CLAIM},
@@ -69,7 +69,7 @@ async def mark_scan_for_removal(connection: AsyncConnection[Any], scan_id: str) 
     async with connection.transaction():
         cursor = connection.cursor(row_factory=class_row(MarkedScan))
         await cursor.execute(
-            f"{_HIDE} WHERE s.scan_id = %(scan)s AND {IS_VISIBLE} AND {_HAS_ENDED} {_MARKED}",
+            f"{_HIDE} WHERE s.scan_id = %(scan)s AND {IS_VISIBLE} AND {HAS_ENDED} {_MARKED}",
             {"removal": "scan", "scan": scan_id},
         )
         marked = await cursor.fetchone()
@@ -100,7 +100,7 @@ def mark_expired_results(database_url: SecretStr, *, days_old: int) -> None:
 
 
 _MARK_OLD: Final = f"""{_HIDE}
-    WHERE s.removal IS NULL AND {_HAS_ENDED} AND NOT {IS_HELD}
+    WHERE s.removal IS NULL AND {HAS_ENDED} AND NOT {IS_HELD}
     AND (s.results_removed_at IS NULL OR %(purge)s)
     AND coalesce(s.ended_at, s.heartbeat_at, s.created_at) < now() - make_interval(days => %(days)s)
     {_MARKED}"""

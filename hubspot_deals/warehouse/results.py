@@ -12,6 +12,7 @@ from psycopg.types.numeric import Int4, Int8
 
 from hubspot_deals.contract import DATASET_NAME, TABLE_NAMES, Outcome
 from hubspot_deals.warehouse.labels import LABEL_KEYS, label_of
+from hubspot_deals.contract import DATASET_NAME, TABLE_NAMES
 from hubspot_deals.warehouse.states import IS_VISIBLE
 
 RAW_TABLE: Final = "deals"
@@ -29,6 +30,8 @@ _MOST_PREPARED: Final = 300
 SERVED: Final = f"""
     s.outcome = '{Outcome.COMPLETED}' AND s.results_removed_at IS NULL AND {IS_VISIBLE}
 """
+_SERVED: Final = f"s.generation > 0 AND s.results_removed_at IS NULL AND {IS_VISIBLE}"
+"""A result is served until another one takes its place, whatever the next attempt does."""
 
 COUNTED: Final = """
     SELECT c.load_id FROM hubspot_deals.scan_chunks c

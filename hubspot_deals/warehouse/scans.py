@@ -1,6 +1,6 @@
-"""Scan rows as callers ask for them: accept one, look it up, list and count them.
+"""Scan rows as callers ask for them: look one up, list and count them.
 
-What the worker of a scan writes is in `leases.py`.
+They are accepted in `acceptance.py`; what the worker of a scan writes is in `leases.py`.
 """
 
 from dataclasses import dataclass
@@ -9,16 +9,12 @@ from typing import Any, Final, TypeVar
 
 from psycopg import AsyncConnection
 from psycopg.rows import AsyncRowFactory, class_row, dict_row, scalar_row
-from psycopg.types.json import Jsonb
 
-from hubspot_deals.contract import Outcome, ScanConfig, ScanFacts, ScanStatus, derive_status
-from hubspot_deals.errors import IdempotencyConflictError, ScanExistsError, ScanNotFoundError
-from hubspot_deals.warehouse.credentials import SealedToken
+from hubspot_deals.contract import Outcome, ScanFacts, ScanStatus, derive_status
+from hubspot_deals.errors import ScanNotFoundError
 from hubspot_deals.warehouse.states import (
     IS_HELD,
     IS_VISIBLE,
-    LAUNCH_CLAIM_SECONDS,
-    LOCK_ID,
     LOOK_AGAIN_SECONDS,
     WILL_RESUME,
 )
@@ -33,7 +29,7 @@ _HEAD_COLUMNS: Final = f"""
 _COLUMNS: Final = f"""{_HEAD_COLUMNS},
     s.config, s.created_at, s.run_id, s.epoch, s.heartbeat_at,
     s.records_expected, s.generation, s.error_message, s.metadata, s.attempts, s.resume_at,
-    s.results_removed_at
+    s.results_removed_at, s.restarted_at
 """
 _ONE: Final = f"""
     SELECT {_COLUMNS} FROM hubspot_deals.scans s WHERE s.scan_id = %(scan)s AND {IS_VISIBLE}
@@ -103,6 +99,7 @@ class ScanRecord(ScanHead):
     attempts: list[dict[str, str]]
     resume_at: datetime | None
     results_removed_at: datetime | None
+    restarted_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,69 +128,6 @@ class ScanStatistics:
     by_status: dict[str, int]
     created_in_7_days: int
     records_extracted: int
-
-
-async def create_scan(  # noqa: PLR0913 - one parameter per fact of a start
-    connection: AsyncConnection[Any],
-    config: ScanConfig,
-    token: SealedToken,
-    *,
-    request_hash: str,
-    idempotency_key: str | None = None,
-    auto_resume_limit: int = 5,
-) -> bool:
-    """Accept a scan and its credential in one transaction, with the launch claimed by the caller.
-
-    Returns False when the same request was already accepted under the same idempotency key.
-    Raises ScanExistsError, or IdempotencyConflictError when the key came with another request.
-    """
-    async with connection.transaction():
-        await connection.execute(LOCK_ID.format(kind="xact_lock"), (config.scan_id,))
-        inserted = await connection.execute(
-            f"""
-            INSERT INTO hubspot_deals.scans
-                (scan_id, organization_id, config, request_hash, idempotency_key,
-                 auto_resume_limit, launch_claimed_until)
-            VALUES (%s, %s, %s, %s, %s, %s, now() + interval '{LAUNCH_CLAIM_SECONDS} seconds')
-            ON CONFLICT DO NOTHING
-            """,
-            (
-                config.scan_id,
-                config.organization_id,
-                Jsonb(config.to_json()),
-                request_hash,
-                idempotency_key,
-                auto_resume_limit,
-            ),
-        )
-        if inserted.rowcount == 0:
-            await _raise_unless_replayed(connection, config, request_hash, idempotency_key)
-            return False
-        await connection.execute(
-            "INSERT INTO hubspot_deals.credentials (scan_id, key_id, nonce, ciphertext, account)"
-            " VALUES (%s, %s, %s, %s, %s)",
-            (config.scan_id, token.key_id, token.nonce, token.ciphertext, token.account),
-        )
-    return True
-
-
-async def _raise_unless_replayed(
-    connection: AsyncConnection[Any],
-    config: ScanConfig,
-    request_hash: str,
-    idempotency_key: str | None,
-) -> None:
-    cursor = connection.cursor(row_factory=scalar_row)
-    await cursor.execute(
-        "SELECT request_hash FROM hubspot_deals.scans"
-        f" s WHERE organization_id = %s AND idempotency_key = %s AND {IS_VISIBLE}",
-        (config.organization_id, idempotency_key),
-    )
-    earlier = await cursor.fetchone()
-    if earlier is None:
-        raise ScanExistsError(config.scan_id)
-    if earlier != request_hash:
-        raise IdempotencyConflictError
 
 
 async def find_account(connection: AsyncConnection[Any], scan_id: str) -> str | None:

@@ -48,3 +48,5 @@ runs is seen without outcome and without lock. An UPDATE looks at the row again 
 
 HAS_CRASHED: Final = f"({LOST_ITS_WORKER} AND NOT {WILL_RESUME})"
 """The worker is gone, and the scan waits for somebody."""
+
+HAS_ENDED: Final = f"(s.outcome IS NOT NULL OR {HAS_CRASHED})"

@@ -181,7 +181,7 @@ def test_faults_without_number_do_not_make_an_answer_without_end(roomy_client):
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/api", "/api/v1", "/api/v1/scan", f"{START}/", "/scan/start"]
+    "path", ["/", "/api", "/api/v1", "/api/v1/scan", f"{START}/", "/scan/start/", "/scan"]
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 def test_an_unknown_path_is_a_404_and_never_a_redirect(client, method, path):

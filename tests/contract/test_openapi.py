@@ -32,6 +32,31 @@ def test_the_published_document_is_current(document):
     assert PUBLISHED.read_bytes() == dump_openapi(document), "run: python -m api.openapi"
 
 
+SCANS = {
+    # Verb first.
+    ("post", "/scan/start"),
+    ("get", "/scan/status/{scan_id}"),
+    ("get", "/scan/result/{scan_id}"),
+    ("get", "/scan/download/{scan_id}/{format}"),
+    ("post", "/scan/cancel/{scan_id}"),
+    ("delete", "/scan/remove/{scan_id}"),
+    # Id first.
+    ("get", "/scan/list"),
+    ("get", "/scan/{scan_id}/status"),
+    ("post", "/scan/{scan_id}/cancel"),
+    ("post", "/scan/{scan_id}/pause"),
+    ("post", "/scan/{scan_id}/resume"),
+    ("delete", "/scan/{scan_id}/remove"),
+    ("get", "/results/{scan_id}/tables"),
+    ("get", "/results/{scan_id}/result"),
+    ("get", "/results/{scan_id}/download/{format}"),
+    ("get", "/results/{scan_id}/download/{format}/manifest"),
+    ("get", "/health"),
+    ("get", "/stats"),
+}
+"""What both mounts serve."""
+
+
 def test_exactly_the_documented_paths_of_this_version_are_served(document):
     assert {
         (method, path) for path, methods in document["paths"].items() for method in methods
@@ -52,10 +77,25 @@ def test_exactly_the_documented_paths_of_this_version_are_served(document):
         ("get", "/api/v1/results/{scan_id}/diff/{other_scan_id}"),
         ("get", "/api/v1/results/{scan_id}/download/{format}"),
         ("get", "/api/v1/results/{scan_id}/download/{format}/manifest"),
+    } == SCANS | {(method, f"/api/v1{path}") for method, path in SCANS} | {
+        ("post", "/api/v1/maintenance/cleanup"),
+        ("post", "/api/v1/maintenance/detect-crashed"),
         ("get", "/api/v1/pipeline/info"),
-        ("get", "/api/v1/health"),
-        ("get", "/api/v1/stats"),
     }
+
+
+def test_an_operation_of_one_grammar_has_one_tag_on_both_mounts(document):
+    tags = {
+        (path.removeprefix("/api/v1"), method): {tuple(operation["tags"])}
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    }
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            tags[path.removeprefix("/api/v1"), method].add(tuple(operation["tags"]))
+    # The one path of both documents follows the one whose home the mount is.
+    assert tags.pop(("/scan/start", "post")) == {("scans",), ("scans, verb first",)}
+    assert all(len(known) == 1 for known in tags.values())
 
 
 def test_no_operation_answers_422(document):

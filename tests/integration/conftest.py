@@ -13,9 +13,10 @@ from hubspot_deals.definitions import build_definitions
 from hubspot_deals.defs.resources import PipelineSettingsResource
 from hubspot_deals.errors import ScanNotFoundError, ScanStateError
 from hubspot_deals.settings import PipelineSettings
+from hubspot_deals.warehouse.acceptance import create_scan
 from hubspot_deals.warehouse.credentials import KeyRing
 from hubspot_deals.warehouse.removal import mark_scan_for_removal
-from hubspot_deals.warehouse.scans import ScanRecord, create_scan, get_scan
+from hubspot_deals.warehouse.scans import ScanRecord, get_scan
 from hubspot_deals.warehouse.transitions import cancel_scan, pause_scan, resume_scan
 from tests.conftest import TEST_TOKEN
 

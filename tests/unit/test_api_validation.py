@@ -133,12 +133,13 @@ def test_an_organization_may_have_any_name(organization):
 
 
 @pytest.mark.parametrize(
-    "scan_type", ["user", [], ["deals"], ["user", "user"], ["User"], None, {}, 1, [["user"]]]
+    "scan_type",
+    ["user", [], ["user", "deals"], ["user", "user"], ["User"], None, {}, 1, [["user"]]],
 )
 def test_a_type_other_than_user_is_named(scan_type):
     faults = faults_of(changed(("config", "type"), scan_type))
 
-    assert faults == {"config": {"type": ['Type must be ["user"]']}}
+    assert faults == {"config": {"type": ['Type must be ["user"] or ["deals"]']}}
 
 
 @pytest.mark.parametrize(

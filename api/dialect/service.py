@@ -1,0 +1,189 @@
+"""Tells of scans in the words of the verb-first document."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final
+
+import orjson
+from psycopg import AsyncConnection
+
+from api.database import ConnectionPool, read
+from api.dialect.schemas import (
+    ChangedExtraction,
+    Extraction,
+    ExtractionPage,
+    ExtractionProgress,
+    PageNumbers,
+    UnknownExtraction,
+    Word,
+)
+from api.errors import ScanNotCompletedError, SnapshotReplacedError
+from api.results.service import choose_table, get_snapshot
+from api.scans.schemas import ChangedScan, RemovedScan
+from api.scans.service import progress
+from api.schemas import Confirmation
+from hubspot_deals.contract import ScanStatus
+from hubspot_deals.errors import ScanNotFoundError
+from hubspot_deals.warehouse import scans
+from hubspot_deals.warehouse.results import find_page
+from hubspot_deals.warehouse.scans import Checkpoint, ScanRecord
+
+DEFAULT_TABLE: Final = "deals"
+
+_CRASHED: Final = "The worker is gone, and nobody goes on with the extraction unless asked to"
+_NO_RECORDS: Final = b""
+_ENDED: Final[dict[ScanStatus, Word]] = {
+    ScanStatus.COMPLETED: "completed",
+    ScanStatus.FAILED: "failed",
+    ScanStatus.CANCELLED: "cancelled",
+    # It waits for somebody, and whoever polls for an end must not wait with it.
+    ScanStatus.CRASHED: "failed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PageQuery:
+    """Which page is asked for; `snapshot` None takes the one that is served."""
+
+    scan_id: str
+    page: int
+    page_size: int
+    table_name: str = DEFAULT_TABLE
+    snapshot: int | None = None
+
+
+async def describe_extraction(pool: ConnectionPool, scan_id: str) -> Extraction | UnknownExtraction:
+    """Say where a scan stands, also of one that does not exist."""
+    try:
+        record, checkpoint = await read(
+            pool, lambda connection: scans.get_scan_with_checkpoint(connection, scan_id)
+        )
+    except ScanNotFoundError:
+        return UnknownExtraction()
+    return project(record, checkpoint)
+
+
+def project(record: ScanRecord, checkpoint: Checkpoint | None) -> Extraction:
+    """Put the recorded facts into the other document's words."""
+    status = record.status
+    moments = [
+        record.created_at,
+        record.restarted_at,
+        record.started_at,
+        record.heartbeat_at,
+        record.ended_at,
+        record.results_removed_at,
+        checkpoint.committed_at if checkpoint else None,
+    ]
+    return Extraction(
+        id=str(record.seq),
+        scan_id=record.scan_id,
+        status=word_for(record),
+        state=status,
+        started_at=record.started_at,
+        completed_at=record.ended_at,
+        error_message=_error_of(record),
+        created_at=record.created_at,
+        updated_at=max(moment for moment in moments if moment is not None),
+        progress=_progress_of(record),
+    )
+
+
+def word_for(record: ScanRecord) -> Word:
+    """Return the one of that document's words that is true of a scan.
+
+    It has none for a pause: what has begun and not ended is running.
+    """
+    if (ended := _ENDED.get(record.status)) is not None:
+        return ended
+    return "pending" if record.started_at is None else "running"
+
+
+def describe_change(
+    done: Confirmation[ChangedScan] | Confirmation[RemovedScan],
+) -> ChangedExtraction:
+    """Say that a scan was cancelled or removed."""
+    facts = done.data
+    if isinstance(facts, RemovedScan):
+        message = f"Extraction and {facts.records_deleted:,} records removed successfully"
+    else:
+        message = "Extraction cancelled successfully"
+    return ChangedExtraction(
+        message=message,
+        scan_id=facts.scan_id,
+        status="removed" if isinstance(facts, RemovedScan) else "cancelled",
+        data=facts.model_dump(by_alias=True),
+        timestamp=datetime.now(UTC),
+    )
+
+
+async def get_page(pool: ConnectionPool, query: PageQuery) -> bytes:
+    """Return one page as JSON: of what a scan serves, whatever its next attempt does meanwhile."""
+    return await read(pool, partial(_read_page, query=query))
+
+
+async def _read_page(connection: AsyncConnection[Any], *, query: PageQuery) -> bytes:
+    while True:
+        scan = await scans.get_scan(connection, query.scan_id)
+        try:
+            snapshot = await get_snapshot(connection, scan_id=query.scan_id)
+        except ScanNotCompletedError:
+            return _to_json(scan, query, _NO_RECORDS, returned=0, total=0)
+        if snapshot.generation != scan.generation:
+            # An attempt has completed since: status and rows are to be of one moment.
+            continue
+        if query.snapshot not in {None, snapshot.generation}:
+            raise SnapshotReplacedError(query.scan_id, query.snapshot, snapshot.generation)
+        table = choose_table(snapshot.tables, query.table_name)
+        page = await find_page(
+            connection,
+            snapshot,
+            table,
+            limit=query.page_size,
+            offset=(query.page - 1) * query.page_size,
+        )
+        if page is not None:
+            return _to_json(
+                scan, query, page.records, returned=page.returned, total=table.row_count
+            )
+
+
+def _to_json(
+    scan: ScanRecord, query: PageQuery, records: bytes, *, returned: int, total: int
+) -> bytes:
+    page = ExtractionPage(
+        scan_id=scan.scan_id,
+        status=word_for(scan),
+        data=[],
+        pagination=PageNumbers.of(query.page, query.page_size, total),
+        count=returned,
+        total_count=total,
+        started_at=scan.started_at,
+        completed_at=scan.ended_at,
+        error_message=_error_of(scan),
+        table_name=query.table_name,
+        snapshot=scan.generation or None,
+    )
+    # The records stay as PostgreSQL has written them.
+    return orjson.dumps(
+        page.model_dump(by_alias=True) | {"data": orjson.Fragment(b"[%b]" % records)}
+    )
+
+
+def _progress_of(record: ScanRecord) -> ExtractionProgress:
+    word = word_for(record)
+    return ExtractionProgress(
+        total_users=1,
+        completed_users=int(word in {"completed", "failed"}),
+        total_events_extracted=record.records_extracted,
+        failed_users=int(word == "failed"),
+        successful_users=int(word == "completed"),
+        percent=progress(record.records_extracted, record.records_expected, record.status),
+    )
+
+
+def _error_of(record: ScanRecord) -> str | None:
+    if record.status is ScanStatus.CRASHED:
+        return record.error_message or _CRASHED
+    return record.error_message

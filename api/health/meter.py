@@ -1,0 +1,87 @@
+"""What this process has answered since it started, and what it takes up."""
+
+import time
+from collections import deque
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import psutil
+
+_MINUTES: Final = 60
+_FAULT: Final = 500
+"""The first of the statuses with which a service says that it is at fault itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """What was counted; times in milliseconds, memory in bytes."""
+
+    requests: int
+    success_rate: float
+    average_milliseconds: float
+    errors_last_hour: int
+    uptime: timedelta
+    started_at: datetime
+    memory_bytes: int
+    cpu_percent: float
+    connections: int
+
+
+class RequestMeter:
+    """Counts answers; its memory does not depend on how many there are."""
+
+    def __init__(self) -> None:
+        self._started_at = datetime.now(UTC)
+        self._began = time.monotonic()
+        self._requests = 0
+        self._faults = 0
+        self._seconds = 0.0
+        self._faults_by_minute: deque[tuple[int, int]] = deque(maxlen=_MINUTES)
+        self._process = psutil.Process()
+        # The first question has no answer: it is the moment from which the second one measures.
+        self._process.cpu_percent()
+
+    @property
+    def uptime(self) -> timedelta:
+        """The whole seconds since the process began to serve."""
+        return timedelta(seconds=int(time.monotonic() - self._began))
+
+    def count(self, status: int, seconds: float) -> None:
+        """Count one answer, with the time until its first byte was sent."""
+        self._requests += 1
+        self._seconds += seconds
+        if status < _FAULT:
+            return
+        self._faults += 1
+        minute = self._minute()
+        if self._faults_by_minute and self._faults_by_minute[-1][0] == minute:
+            minute, earlier = self._faults_by_minute.pop()
+            self._faults_by_minute.append((minute, earlier + 1))
+        else:
+            self._faults_by_minute.append((minute, 1))
+
+    def read(self, port: int | None) -> Readings:
+        """Take the readings; `port` is the one that is listened on, of a socket file None."""
+        answered = max(self._requests, 1)
+        recent = self._minute() - _MINUTES
+        return Readings(
+            requests=self._requests,
+            success_rate=round(100 * (1 - self._faults / answered), 2),
+            average_milliseconds=round(1_000 * self._seconds / answered, 2),
+            errors_last_hour=sum(n for minute, n in self._faults_by_minute if minute > recent),
+            uptime=self.uptime,
+            started_at=self._started_at,
+            memory_bytes=self._process.memory_info().rss,
+            cpu_percent=self._process.cpu_percent(),
+            connections=self._count_connections(port),
+        )
+
+    def _count_connections(self, port: int | None) -> int:
+        return sum(
+            connection.status == psutil.CONN_ESTABLISHED and connection.laddr.port == port
+            for connection in self._process.net_connections("tcp")
+        )
+
+    def _minute(self) -> int:
+        return int(time.monotonic() - self._began) // 60

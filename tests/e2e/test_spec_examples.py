@@ -64,16 +64,25 @@ def runnable(page):
 class Runner:
     """Runs blocks against the stack, each on scans in a state that its example is for."""
 
+    base_url = BASE_URL
+
     def __init__(self, stack, folder):
         self._stack = stack
         self._folder = folder
         self._api = stack.urls["api"]
+
+    def places(self, text):
+        """The scans that a block is about, each with what is asked of it."""
+        return PLACE.findall(text)
 
     def run(self, block):
         """Run one block and return what it printed."""
         for scan_id, asked, other in PLACE.findall(block.text):
             self.prepare(scan_id or other, asked or "diff")
         text = block.text.replace(BASE_URL, self._api)
+        for scan_id, asked in self.places(block.text):
+            self.prepare(scan_id, asked)
+        text = block.text.replace(self.base_url, self._api)
         if block.language == "powershell":
             return self._run_powershell(block, text)
         program = ["bash", "-euo", "pipefail"] if block.language == "bash" else [sys.executable]
@@ -138,6 +147,11 @@ class Runner:
         url = re.search(r'-Uri "([^"]+)"', text).group(1)
         if "-Method Post" in text:
             answer = httpx.post(url, json=hashtable_to_json(text), trust_env=False)
+        elif "-OutFile" in text:
+            for url, name in re.findall(r'-Uri "([^"]+)" -OutFile "([^"]+)"', text):
+                answer = httpx.get(url, trust_env=False).raise_for_status()
+                (self._folder / name).write_bytes(answer.content)
+            return ""
         else:
             answer = httpx.get(url, trust_env=False)
         body = answer.json()
@@ -154,7 +168,7 @@ def hashtable_to_json(text):
     literal = re.search(r"\$body = (@\{.*?\n\}) \|", text, re.DOTALL).group(1)
     literal = literal.replace("@{", "{").replace("@(", "[").replace(")", "]")
     literal = re.sub(r"\$(true|false)", r"\1", literal)
-    literal = re.sub(r"^(\s*)(\w+) = ", r'\1"\2": ', literal, flags=re.MULTILINE)
+    literal = re.sub(r'^(\s*)"?(\w+)"? = ', r'\1"\2": ', literal, flags=re.MULTILINE)
     return json.loads(re.sub(r'([\]}"\w])\n(\s*")', r"\1,\n\2", literal))
 
 

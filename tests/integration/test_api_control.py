@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import psycopg
 import pytest
@@ -60,21 +61,21 @@ def database(database_url):
 @pytest.fixture
 def put(database):
     """Puts a scan with five deals into a state, and returns its id."""
+    return partial(put_scan, database)
 
-    def put(status, scan_id=None):
-        scan_id = scan_id or f"is-{status}"
-        (seq,) = database.execute(
-            "INSERT INTO hubspot_deals.scans (scan_id, organization_id, config, request_hash,"
-            " records_extracted) VALUES (%s, 'org-1', %s, '', 5) RETURNING seq",
-            (scan_id, Jsonb({"type": ["user"]})),
-        ).fetchone()
-        database.execute(f"UPDATE hubspot_deals.scans SET {FACTS[status]} WHERE seq = %s", (seq,))
-        if status == "running":
-            database.execute("SELECT pg_advisory_lock(%s, %s)", (LEASE_LOCK_CLASS, seq))
-        add_deals(database, scan_id, 5)
-        return scan_id
 
-    return put
+def put_scan(database, status, scan_id=None):
+    scan_id = scan_id or f"is-{status}"
+    (seq,) = database.execute(
+        "INSERT INTO hubspot_deals.scans (scan_id, organization_id, config, request_hash,"
+        " records_extracted) VALUES (%s, 'org-1', %s, '', 5) RETURNING seq",
+        (scan_id, Jsonb({"type": ["user"]})),
+    ).fetchone()
+    database.execute(f"UPDATE hubspot_deals.scans SET {FACTS[status]} WHERE seq = %s", (seq,))
+    if status == "running":
+        database.execute("SELECT pg_advisory_lock(%s, %s)", (LEASE_LOCK_CLASS, seq))
+    add_deals(database, scan_id, 5)
+    return scan_id
 
 
 def add_deals(database, scan_id, count):

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import psycopg
 import pytest
@@ -76,8 +77,9 @@ class FreezableProxy:
 
 @contextlib.contextmanager
 def api(database_url, gateway=None, **settings):
+    values = {"hubspot_url": "http://127.0.0.1:9"} | settings
     chosen = ApiSettings(
-        database_url=SecretStr(database_url), encryption_keys=SecretStr(KEYS), **settings
+        database_url=SecretStr(database_url), encryption_keys=SecretStr(KEYS), **values
     )
     with serve(create_app(chosen, gateway=gateway or InMemoryDagsterGateway())) as client:
         yield client
@@ -95,17 +97,26 @@ def test_a_working_service_is_healthy(database_url):
 
     assert answer.status_code == 200
     body = answer.json()
-    assert body.pop("timestamp").endswith("Z")
+    timestamp, uptime = body.pop("timestamp"), body["data"].pop("uptime")
+    assert timestamp.endswith("Z")
+    assert 0 <= uptime < 60
     assert body == {
         "success": True,
         "status": "healthy",
         "service": "hubspot_deals_extraction",
+        "version": "1.0.0",
+        "data": {"status": "healthy", "version": "1.0.0", "timestamp": timestamp},
         "pipeline": {
             "pipeline_name": "hubspot_deals_extraction",
             "database_health": True,
             "supports_checkpoints": True,
         },
-        "checks": {"database": "ok", "dagster": "ok"},
+        "checks": {
+            "database": "healthy",
+            "cache": "not_configured",
+            "external_api": "unhealthy: connection failed",
+            "dagster": "healthy",
+        },
     }
 
 
@@ -114,9 +125,52 @@ def test_a_service_without_dagster_still_accepts_scans_so_it_is_healthy(database
         health = client.get("/api/v1/health")
         info = client.get("/api/v1/pipeline/info").json()["data"]
 
-    assert (health.status_code, health.json()["checks"]["dagster"]) == (200, "failed")
+    assert health.status_code == 200
+    assert health.json()["checks"]["dagster"] == "unhealthy: Dagster connection failed"
     assert (info["is_active"], info["database_health"]) == (False, True)
     assert info["error"] == "Dagster connection failed"
+
+
+class Upstream(BaseHTTPRequestHandler):
+    """Answers the way the test wants it, and counts."""
+
+    status, seconds, asked = 404, 0.0, 0
+
+    def do_GET(self):
+        type(self).asked += 1
+        time.sleep(self.seconds)
+        self.send_response(self.status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        """Keep quiet."""
+
+
+@pytest.mark.parametrize(
+    ("status", "seconds", "shown"),
+    [
+        (404, 0, "healthy"),
+        (401, 0, "healthy"),
+        (503, 0, "unhealthy: HTTP 503"),
+        (404, 1.1, "degraded: high latency"),
+        (404, 2.5, "degraded: high latency"),
+    ],
+)
+def test_hubspots_address_is_asked_once_in_a_while_and_never_waited_for_long(
+    database_url, status, seconds, shown
+):
+    kind = type("Chosen", (Upstream,), {"status": status, "seconds": seconds})
+    with ThreadingHTTPServer(("127.0.0.1", 0), kind) as upstream:
+        threading.Thread(target=upstream.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{upstream.server_port}"
+        with api(database_url, hubspot_url=url) as client:
+            answers = [client.get("/health") for _ in range(3)]
+        upstream.shutdown()
+
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert answers[0].json()["checks"]["external_api"] == shown
+    assert kind.asked == 1
 
 
 def test_the_pipeline_is_described_with_the_documented_fields(database_url):

@@ -13,9 +13,9 @@ from hubspot_deals.defs.sensors import remove_scans
 from hubspot_deals.errors import ResultsRemovedError, ScanExistsError, ScanNotFoundError
 from hubspot_deals.tables import TABLES
 from hubspot_deals.warehouse import removal
+from hubspot_deals.warehouse.acceptance import create_scan
 from hubspot_deals.warehouse.credentials import KeyRing
 from hubspot_deals.warehouse.leases import hold_lease
-from hubspot_deals.warehouse.scans import create_scan
 from tests.conftest import TEST_TOKEN
 
 

@@ -164,30 +164,10 @@ _STATUSES: Final[Mapping[type[HubSpotDealsError], tuple[int, str]]] = {
     HubSpotUnreachableError: (503, "HUBSPOT_UNAVAILABLE"),
     PlanningBusyError: (503, "PLANNING_BUSY"),
     PlanningFailedError: (500, "PLANNING_FAILED"),
+    SourceUnavailableError: (400, "SOURCE_UNAVAILABLE"),
 }
 
 _TRY_LATER: Final = (HubSpotUnreachableError, PlanningBusyError)
-
-_TEXTS: Final[Mapping[str, str]] = {
-    "missing": "{label} is required",
-    "string_type": "{label} must be a string",
-    "string_too_short": "{label} must have at least {min_length} characters",
-    "string_too_long": "{label} must have at most {max_length} characters",
-    "bool_type": "{label} must be true or false",
-    "bool_parsing": "{label} must be true or false",
-    "list_type": "{label} must be a list",
-    "dict_type": "{label} must be an object",
-    "model_type": "{label} must be an object",
-    "model_attributes_type": "{label} must be an object",
-    "too_long": "{label} must have at most {max_length} entries",
-    "int_type": "{label} must be a whole number",
-    "int_parsing": "{label} must be a whole number",
-    "int_parsing_size": "{label} is too large",
-    "int_from_float": "{label} must be a whole number",
-    "greater_than_equal": "{label} must be at least {ge}",
-    "less_than_equal": "{label} must be at most {le}",
-    SourceUnavailableError: (400, "SOURCE_UNAVAILABLE"),
-}
 
 
 def shorten(text: str, longest: int) -> str:
@@ -262,8 +242,7 @@ async def _on_own_error(_: Request, error: Exception) -> Response:
     status, code = known
     wait = error.retry_after if isinstance(error, _TRY_LATER) else 0
     headers = {"Retry-After": str(wait)} if wait else None
-    return error_response(status, code, str(error), headers=headers)
-    return error_response(status, code, str(error), **_subject_of(error))
+    return error_response(status, code, str(error), headers=headers, **_subject_of(error))
 
 
 def _subject_of(error: Exception) -> dict[str, Any]:

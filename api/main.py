@@ -10,11 +10,11 @@ from fastapi.routing import APIRoute
 
 from api.dagster.gateway import DagsterGateway, GraphQLGateway
 from api.database import ConnectionPool, build_pool, export_connection
-from api.diffs.endpoints import router as diffs_router
-from api.diffs.service import DiffReader
 from api.dialect.endpoints import router as verb_first_router
 from api.dialect.endpoints import start_router as verb_first_start_router
 from api.dialect.grammar import PREFIX
+from api.diffs.endpoints import router as diffs_router
+from api.diffs.service import DiffReader
 from api.docs_pages import add_docs_pages, build_openapi
 from api.downloads.endpoints import router as downloads_router
 from api.downloads.service import Downloads
@@ -98,16 +98,16 @@ def build_app(lifespan: Lifespan | None = None) -> FastAPI:
     )
     # Each is tried in this order: pages are asked for most. Where a path is of both grammars, the
     # one that the mount is at home in comes first (`dialect/grammar.py`).
-    id_first = (page_router, scans_router, results_router, downloads_router)
-    versioned = APIRouter(prefix=PREFIX)
-    for router in (
-        # Tried in this order: pages are asked for most.
+    id_first = (
         page_router,
         scans_router,
         results_router,
         downloads_router,
-        plans_router,
         diffs_router,
+        plans_router,
+    )
+    versioned = APIRouter(prefix=PREFIX)
+    for router in (
         *id_first,
         start_router,
         pipeline_router,

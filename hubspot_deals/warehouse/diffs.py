@@ -64,7 +64,7 @@ _DIFFERING: Final = f"""
 
 _SERVED: Final = " AND ".join(
     f"EXISTS (SELECT FROM hubspot_deals.scans s WHERE s.scan_id = ${place} AND s.seq = ${place + 1}"
-    f" AND s.generation = ${place + 2} AND s.outcome = 'completed'"
+    f" AND s.generation = ${place + 2}"
     f" AND s.results_removed_at IS NULL AND {IS_VISIBLE})"
     for place in (1, 4)
 )

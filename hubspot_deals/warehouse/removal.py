@@ -20,9 +20,8 @@ from hubspot_deals.errors import ScanStateError
 from hubspot_deals.warehouse.connections import open_connection
 from hubspot_deals.warehouse.leases import end_sessions
 from hubspot_deals.warehouse.scans import get_scan
-from hubspot_deals.warehouse.states import HAS_CRASHED, IS_HELD, IS_VISIBLE, LOCK_ID
-from hubspot_deals.warehouse.views import keep_view
 from hubspot_deals.warehouse.states import HAS_ENDED, IS_HELD, IS_VISIBLE, LOCK_ID
+from hubspot_deals.warehouse.views import keep_view
 
 _BATCH_ROWS: Final = 2_000
 _REST: Final = 0.5

@@ -10,9 +10,8 @@ from psycopg import AsyncConnection, AsyncRawCursor, sql
 from psycopg.rows import class_row, dict_row
 from psycopg.types.numeric import Int4, Int8
 
-from hubspot_deals.contract import DATASET_NAME, TABLE_NAMES, Outcome
-from hubspot_deals.warehouse.labels import LABEL_KEYS, label_of
 from hubspot_deals.contract import DATASET_NAME, TABLE_NAMES
+from hubspot_deals.warehouse.labels import LABEL_KEYS, label_of
 from hubspot_deals.warehouse.states import IS_VISIBLE
 
 RAW_TABLE: Final = "deals"
@@ -27,10 +26,7 @@ _ARGUMENTS: Final = 90
 _MOST_PREPARED: Final = 300
 """Columns of the widest page whose statement is prepared: PostgreSQL's plan of 2,000 takes 6 MB."""
 
-SERVED: Final = f"""
-    s.outcome = '{Outcome.COMPLETED}' AND s.results_removed_at IS NULL AND {IS_VISIBLE}
-"""
-_SERVED: Final = f"s.generation > 0 AND s.results_removed_at IS NULL AND {IS_VISIBLE}"
+SERVED: Final = f"s.generation > 0 AND s.results_removed_at IS NULL AND {IS_VISIBLE}"
 """A result is served until another one takes its place, whatever the next attempt does."""
 
 COUNTED: Final = """

@@ -42,6 +42,8 @@ SCANS = {
     ("post", "/scan/cancel/{scan_id}"),
     ("delete", "/scan/remove/{scan_id}"),
     # Id first.
+    ("post", "/auth/validate"),
+    ("post", "/scan/plan"),
     ("get", "/scan/list"),
     ("get", "/scan/{scan_id}/status"),
     ("post", "/scan/{scan_id}/cancel"),
@@ -50,6 +52,7 @@ SCANS = {
     ("delete", "/scan/{scan_id}/remove"),
     ("get", "/results/{scan_id}/tables"),
     ("get", "/results/{scan_id}/result"),
+    ("get", "/results/{scan_id}/diff/{other_scan_id}"),
     ("get", "/results/{scan_id}/download/{format}"),
     ("get", "/results/{scan_id}/download/{format}/manifest"),
     ("get", "/health"),
@@ -61,23 +64,6 @@ SCANS = {
 def test_exactly_the_documented_paths_of_this_version_are_served(document):
     assert {
         (method, path) for path, methods in document["paths"].items() for method in methods
-    } == {
-        ("post", "/api/v1/auth/validate"),
-        ("post", "/api/v1/scan/plan"),
-        ("post", "/api/v1/scan/start"),
-        ("get", "/api/v1/scan/list"),
-        ("get", "/api/v1/scan/{scan_id}/status"),
-        ("post", "/api/v1/scan/{scan_id}/cancel"),
-        ("post", "/api/v1/scan/{scan_id}/pause"),
-        ("post", "/api/v1/scan/{scan_id}/resume"),
-        ("delete", "/api/v1/scan/{scan_id}/remove"),
-        ("post", "/api/v1/maintenance/cleanup"),
-        ("post", "/api/v1/maintenance/detect-crashed"),
-        ("get", "/api/v1/results/{scan_id}/tables"),
-        ("get", "/api/v1/results/{scan_id}/result"),
-        ("get", "/api/v1/results/{scan_id}/diff/{other_scan_id}"),
-        ("get", "/api/v1/results/{scan_id}/download/{format}"),
-        ("get", "/api/v1/results/{scan_id}/download/{format}/manifest"),
     } == SCANS | {(method, f"/api/v1{path}") for method, path in SCANS} | {
         ("post", "/api/v1/maintenance/cleanup"),
         ("post", "/api/v1/maintenance/detect-crashed"),

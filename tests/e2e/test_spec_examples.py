@@ -73,13 +73,12 @@ class Runner:
 
     def places(self, text):
         """The scans that a block is about, each with what is asked of it."""
-        return PLACE.findall(text)
+        return [
+            (scan_id or other, asked or "diff") for scan_id, asked, other in PLACE.findall(text)
+        ]
 
     def run(self, block):
         """Run one block and return what it printed."""
-        for scan_id, asked, other in PLACE.findall(block.text):
-            self.prepare(scan_id or other, asked or "diff")
-        text = block.text.replace(BASE_URL, self._api)
         for scan_id, asked in self.places(block.text):
             self.prepare(scan_id, asked)
         text = block.text.replace(self.base_url, self._api)

@@ -3,8 +3,8 @@
 
 CREATE SCHEMA IF NOT EXISTS hubspot_deals_views;
 
-CREATE INDEX scans_latest ON hubspot_deals.scans (organization_id, ended_at DESC, seq DESC)
-    WHERE outcome = 'completed' AND results_removed_at IS NULL;
+CREATE INDEX scans_latest ON hubspot_deals.scans (organization_id)
+    WHERE generation > 0 AND results_removed_at IS NULL;
 
 -- HubSpot's texts as values; what cannot be read is NULL. PostgreSQL 15 has no cast that fails
 -- softly, so each function looks before it casts. The first two are inlined.
@@ -45,14 +45,20 @@ CREATE FUNCTION hubspot_deals.to_day(text) RETURNS date LANGUAGE sql STABLE PARA
 
 -- Full: without a range of dates.
 CREATE VIEW hubspot_deals_views.latest_scans AS
-SELECT DISTINCT ON (s.organization_id) s.organization_id, s.scan_id, s.started_at, s.ended_at,
-    s.records_extracted AS deals,
-    coalesce((s.config #>> '{filters,includeArchived}')::boolean, false) AS has_archived
+-- Of a scan that is started anew, what is served is the result of before until the new one commits.
+SELECT DISTINCT ON (s.organization_id) s.organization_id, s.scan_id, r.started_at, r.ended_at,
+    t.row_count AS deals,
+    coalesce((r.config #>> '{filters,includeArchived}')::boolean, false) AS has_archived
 FROM hubspot_deals.scans s
-WHERE s.outcome = 'completed' AND s.results_removed_at IS NULL
-    AND s.config #>> '{filters,dateRange,startDate}' IS NULL
-    AND s.config #>> '{filters,dateRange,endDate}' IS NULL
-ORDER BY s.organization_id, s.ended_at DESC, s.seq DESC;
+CROSS JOIN LATERAL (SELECT coalesce(s.metadata #> '{served,config}', s.config) AS config,
+    coalesce((s.metadata #>> '{served,startTime}')::timestamptz, s.started_at) AS started_at,
+    coalesce((s.metadata #>> '{served,endTime}')::timestamptz, s.ended_at) AS ended_at) r
+JOIN hubspot_deals.scan_tables t ON t.scan_id = s.scan_id AND t.generation = s.generation
+    AND t.table_name = 'deals'
+WHERE s.generation > 0 AND s.results_removed_at IS NULL
+    AND r.config #>> '{filters,dateRange,startDate}' IS NULL
+    AND r.config #>> '{filters,dateRange,endDate}' IS NULL
+ORDER BY s.organization_id, r.ended_at DESC, s.seq DESC;
 
 CREATE VIEW hubspot_deals_views.latest_users AS
 SELECT r.* FROM hubspot_deals_views.latest_scans l

@@ -18,7 +18,6 @@ from api.errors import (
 )
 from api.results.schemas import ResultTable, ResultTables
 from api.results.selected_rows import SelectedRows
-from api.schemas import Pagination
 from hubspot_deals.contract import DATASET_NAME, DEFAULT_TABLE, ScanStatus
 from hubspot_deals.errors import ResultsRemovedError
 from hubspot_deals.warehouse import results
@@ -67,12 +66,6 @@ class FoundPage:
     def to_json(self, next_cursor: str | None) -> bytes:
         """Put the records, which PostgreSQL has written, into the answer's envelope."""
         request = self.request
-        pagination = Pagination.of(
-            total=self.total,
-            limit=request.limit,
-            offset=request.offset,
-            returned=self.page.returned,
-        )
         body = {
             "success": True,
             "data": {
@@ -80,7 +73,15 @@ class FoundPage:
                 "tableName": self.table.table_name,
                 "defaultedTable": request.table_name is None,
                 "records": orjson.Fragment(b"[%b]" % self.page.records),
-                "pagination": pagination.model_dump(by_alias=True) | {"nextCursor": next_cursor},
+                # As `CursorPagination` is written: a model would take longer than the rest.
+                "pagination": {
+                    "total": self.total,
+                    "limit": request.limit,
+                    "offset": request.offset,
+                    "hasMore": next_cursor is not None,
+                    "returned": self.page.returned,
+                    "nextCursor": next_cursor,
+                },
                 "availableTables": [known.table_name for known in self.snapshot.tables],
                 "columns": self.table.columns,
                 "snapshot": self.snapshot.generation,

@@ -93,22 +93,6 @@ class Pagination(Camel):
     offset: int
     has_more: bool
     returned: int
-
-    @classmethod
-    def of(cls, *, total: int, limit: int, offset: int, returned: int) -> "Pagination":
-        """Describe a page; there is more only if this page brought something."""
-        return cls(
-            total=total,
-            limit=limit,
-            offset=offset,
-            has_more=returned > 0 and offset + returned < total,
-            returned=returned,
-        )
-
-
-class CursorPagination(Pagination):
-    """Where a page lies, and where the next one begins."""
-
     next_cursor: str | None = Field(
         description="Pass it as `cursor`, all else being equal; null at the end."
     )

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import Field
 
-from api.schemas import Camel, CursorPagination
+from api.schemas import Camel, Pagination
 
 
 class ResultTable(Camel):
@@ -31,7 +31,7 @@ class ResultPage(Camel):
     table_name: str
     defaulted_table: bool = Field(description="True when the request named no table.")
     records: list[dict[str, Any]]
-    pagination: CursorPagination
+    pagination: Pagination
     available_tables: list[str]
     columns: list[str]
     snapshot: int = Field(

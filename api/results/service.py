@@ -73,7 +73,7 @@ class FoundPage:
                 "tableName": self.table.table_name,
                 "defaultedTable": request.table_name is None,
                 "records": orjson.Fragment(b"[%b]" % self.page.records),
-                # As `CursorPagination` is written: a model would take longer than the rest.
+                # As `Pagination` is written: a model would take longer than the rest.
                 "pagination": {
                     "total": self.total,
                     "limit": request.limit,

@@ -26,7 +26,7 @@ from api.scans.fields import (
     UserNames,
     check_source,
 )
-from api.schemas import Camel, CursorPagination, OrganizationId, Timestamp, fault
+from api.schemas import Camel, OrganizationId, Pagination, Timestamp, fault
 from hubspot_deals.contract import DATE_FIELDS, DateRange, ScanConfig, ScanFilters, ScanStatus
 
 _UNUSED_NAMES: Final = (
@@ -274,4 +274,4 @@ class ScanPage(Camel):
     """One page of scans, newest first."""
 
     scans: list[ScanSummary]
-    pagination: CursorPagination
+    pagination: Pagination

@@ -23,7 +23,7 @@ from api.scans.schemas import (
     ScanSummary,
 )
 from api.scans.stopper import RunStopper
-from api.schemas import Confirmation, CursorPagination, format_timestamp
+from api.schemas import Confirmation, Pagination, format_timestamp
 from hubspot_deals.contract import ScanConfig, ScanStatus
 from hubspot_deals.warehouse import acceptance, removal, scans, transitions
 from hubspot_deals.warehouse.credentials import KeyRing
@@ -112,7 +112,7 @@ async def page_of_scans(
         following = Cursor(heads[-1].seq, place + len(heads), mark).to_text()
     return ScanPage(
         scans=[_summarize(head) for head in heads],
-        pagination=CursorPagination(
+        pagination=Pagination(
             total=total,
             limit=limit,
             offset=place,

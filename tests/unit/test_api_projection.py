@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from api.errors import UnknownTableError
-from api.results.service import choose_table
+from api.results.service import FoundPage, PageRequest, choose_table
 from api.scans.service import describe_scan, progress, request_hash
-from api.schemas import Pagination, format_timestamp
+from api.schemas import format_timestamp
 from hubspot_deals.contract import ScanConfig, ScanFilters, ScanStatus
-from hubspot_deals.warehouse.results import ResultTable
+from hubspot_deals.warehouse.results import Page, ResultTable, Snapshot
 from hubspot_deals.warehouse.scans import Checkpoint, ScanRecord
 
 NOON = datetime(2024, 1, 15, 12, tzinfo=UTC)
@@ -173,9 +173,13 @@ def test_a_credential_that_ever_got_into_a_config_is_not_shown():
     ],
 )
 def test_there_is_more_only_behind_a_page_that_brought_something(total, offset, returned, has_more):
-    page = Pagination.of(total=total, limit=5, offset=offset, returned=returned)
+    deals = ResultTable("deals", total, total, ["id"])
+    request = PageRequest("scan-1", "deals", 5, offset, None)
+    snapshot = Snapshot("scan-1", 1, 1, [deals])
 
-    assert page.has_more is has_more
+    found = FoundPage(request, snapshot, deals, Page(b"", returned), total)
+
+    assert (found.next_cursor is not None) is has_more
 
 
 def test_a_timestamp_is_in_utc_with_milliseconds():

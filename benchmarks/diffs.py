@@ -175,7 +175,7 @@ class _Service:
     def _pages(self) -> Iterator[dict[str, Any]]:
         page = self._get()
         yield page
-        while cursor := page["pagination"]["next_cursor"]:
+        while cursor := page["pagination"]["nextCursor"]:
             page = self._get(cursor=cursor)
             yield page
 

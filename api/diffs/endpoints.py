@@ -45,7 +45,7 @@ async def get_diff(  # noqa: PLR0913, PLR0917 - one parameter per parameter of t
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Most changes per page.")] = 100,
     cursor: Annotated[
         Annotated[str, AfterValidator(check_cursor)] | None,
-        Query(description="The `next_cursor` of the page before."),
+        Query(description="The `nextCursor` of the page before."),
     ] = None,
     summary: Annotated[  # noqa: FBT002 - a query parameter
         bool, Query(description="Only how many deals differ.")
@@ -58,7 +58,7 @@ async def get_diff(  # noqa: PLR0913, PLR0917 - one parameter per parameter of t
 ) -> Response:
     """Return what changed from the first scan (`old`) to the other (`new`), by deal id.
 
-    Pages follow `next_cursor` until `hasMore` is false; a page may hold fewer changes than `limit`,
+    Pages follow `nextCursor` until `hasMore` is false; a page may hold fewer changes than `limit`,
     even none, before that. All changes at once come as NDJSON; if that fails, it is cut off.
     """
     compared = await diffs.open(scan_id, other_scan_id)

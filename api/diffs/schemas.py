@@ -86,7 +86,7 @@ class DiffPagination(Camel):
     limit: int
     returned: int
     has_more: bool = Field(description="Whether deals are left to compare; perhaps none differs.")
-    next_cursor: str | None = Field(alias="next_cursor")
+    next_cursor: str | None
 
 
 class DiffPage(Camel):

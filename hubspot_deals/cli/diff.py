@@ -50,7 +50,7 @@ def _changes(service: ServiceClient, old: str, new: str, limit: int) -> Iterator
         page = service.page_of_diff(old, new, min(limit, PAGE_ROWS), cursor)
         yield from page["changes"]
         limit -= len(page["changes"])
-        cursor = page["pagination"]["next_cursor"]
+        cursor = page["pagination"]["nextCursor"]
         if cursor is None:
             return
 

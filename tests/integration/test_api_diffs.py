@@ -93,9 +93,9 @@ def pages(client, **params):
     page = get(client, **params)
     yield page
     while page["pagination"]["hasMore"]:
-        page = get(client, **params, cursor=page["pagination"]["next_cursor"])
+        page = get(client, **params, cursor=page["pagination"]["nextCursor"])
         yield page
-    assert page["pagination"]["next_cursor"] is None
+    assert page["pagination"]["nextCursor"] is None
 
 
 @pytest.mark.parametrize("limit", [1, 7, 79, 80, 81, 1_000])
@@ -169,7 +169,7 @@ def test_a_scan_does_not_differ_from_itself(client, truth):
         "limit": 100,
         "returned": 0,
         "hasMore": False,
-        "next_cursor": None,
+        "nextCursor": None,
     }
 
 
@@ -266,7 +266,7 @@ def test_both_scans_have_to_be_served(client, database, two, hidden):
 
 @pytest.mark.parametrize("hidden", [BIG_SCAN, LATER_SCAN])
 def test_a_page_of_a_snapshot_that_a_rerun_has_replaced_is_refused(client, database, truth, hidden):
-    cursor = get(client, limit=5)["pagination"]["next_cursor"]
+    cursor = get(client, limit=5)["pagination"]["nextCursor"]
     database.execute(HIDES["run again"], (hidden,))
     database.execute(
         "UPDATE hubspot_deals.scan_tables SET generation = 2 WHERE scan_id = %s", (hidden,)
@@ -331,7 +331,7 @@ def test_what_is_no_cursor_is_refused(client, two, text):
 
 
 def test_a_cursor_of_other_scans_is_refused(client, database, two, truth):
-    cursor = get(client, limit=5)["pagination"]["next_cursor"]
+    cursor = get(client, limit=5)["pagination"]["nextCursor"]
     code, error, _ = refusal(client, "/api/v1/results/old/diff/new", cursor=cursor)
     assert (code, error) == (409, "SNAPSHOT_REPLACED")
 

@@ -39,7 +39,7 @@ def answer(request: httpx.Request) -> httpx.Response:
     number = int(params.get("cursor", 0))
     changes = PAGES[number][: int(params["limit"])]
     is_last = number == len(PAGES) - 1
-    pagination = {"hasMore": not is_last, "next_cursor": None if is_last else str(number + 1)}
+    pagination = {"hasMore": not is_last, "nextCursor": None if is_last else str(number + 1)}
     data = {"changes": changes, "pagination": pagination}
     return httpx.Response(200, json={"success": True, "data": data})
 

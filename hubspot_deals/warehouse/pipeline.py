@@ -20,11 +20,7 @@ from dlt.common.configuration.utils import get_resolved_traces
 from dlt.common.destination import DestinationCapabilitiesContext
 from dlt.common.normalizers.naming import NamingConvention
 from dlt.common.schema import Schema
-from dlt.destinations.impl.postgres.configuration import (
-    PostgresClientConfiguration,
-    PostgresCredentials,
-)
-from dlt.destinations.impl.postgres.factory import postgres
+from dlt.destinations.impl.postgres.configuration import PostgresCredentials
 from dlt.extract import DltResource
 from dlt.pipeline.exceptions import PipelineStepFailed
 from psycopg.conninfo import conninfo_to_dict
@@ -35,6 +31,7 @@ from hubspot_deals.dlt_runtime import configure_dlt_runtime
 from hubspot_deals.errors import LoadFailedError
 from hubspot_deals.tables import TABLES, Table
 from hubspot_deals.warehouse.connections import KEEPALIVES, NO_TIMEOUTS, open_connection
+from hubspot_deals.warehouse.destination import ThriftyPostgres
 
 if TYPE_CHECKING:
     from dlt.common.schema.typing import TTableSchema, TTableSchemaColumns
@@ -64,10 +61,11 @@ class ScanPipeline:
         configure_dlt()
         self._is_new = True
         self._folder = Path(tempfile.mkdtemp(prefix="hubspot-deals-"))
+        self._destination = ThriftyPostgres(dlt_credentials(database_url, session_name))
         self._pipeline = dlt.pipeline(
             pipeline_name=name,
             pipelines_dir=str(self._folder),
-            destination=_Destination(_credentials(database_url, session_name)),
+            destination=self._destination,
             dataset_name=DATASET_NAME,
         )
 
@@ -142,37 +140,10 @@ class ScanPipeline:
             # What PostgreSQL said, rather than a traceback as text.
             said = getattr(cause, "client_exception", cause)
             raise LoadFailedError(error.step, str(said)) from error
+        finally:
+            self._destination.close()
         self._is_new = False
         return load_info.loads_ids[0]
-
-
-class _Destination(postgres):
-    """dlt's own, which looks its settings up once: dlt asks a dozen times for each package."""
-
-    def __init__(self, credentials: PostgresCredentials) -> None:
-        super().__init__(credentials, destination_name="postgres")
-        self._capabilities: dict[object, DestinationCapabilitiesContext] = {}
-
-    def configuration(
-        self,
-        initial_config: PostgresClientConfiguration,
-        accept_partial: bool = False,  # noqa: FBT001, FBT002 - dlt's signature
-    ) -> PostgresClientConfiguration:
-        """Return what was resolved before, as it is."""
-        if initial_config and initial_config.is_resolved():
-            return initial_config
-        return super().configuration(initial_config, accept_partial)
-
-    def capabilities(
-        self,
-        config: PostgresClientConfiguration | None = None,
-        naming: NamingConvention | None = None,
-    ) -> DestinationCapabilitiesContext:
-        """Return a copy that the caller may change; they depend on the naming alone."""
-        key = type(naming)
-        if key not in self._capabilities:
-            self._capabilities[key] = super().capabilities(config, naming)
-        return self._capabilities[key].copy()
 
 
 def build_schema() -> Schema:
@@ -244,7 +215,7 @@ def configure_dlt() -> None:
     dlt.config["runtime.intercept_signals"] = False
 
 
-def _credentials(database_url: SecretStr, session_name: str) -> PostgresCredentials:
+def dlt_credentials(database_url: SecretStr, session_name: str) -> PostgresCredentials:
     """Translate a libpq URL for dlt, which wants a password where libpq has more ways.
 
     Connecting once lets libpq find the password (URL, passfile, environment) and shows at the

@@ -152,6 +152,7 @@ class PooledEventLogStorage(PostgresEventLogStorage):
     def __init__(self, url: str, autocreate: bool) -> None:  # noqa: FBT001 - Dagster's signature
         super().__init__(url, autocreate)
         self._engine = shared_engine(url)
+        self._keys: set[tuple[str, str]] = set()
 
     def store_event(self, event: EventLogEntry) -> None:
         """Store an event without PostgreSQL's NOTIFY, to which Dagster has ceased to listen."""
@@ -161,6 +162,15 @@ class PooledEventLogStorage(PostgresEventLogStorage):
         """Tell whether Dagster has this table, which it asks with each event of an asset."""
         look = partial(super().has_table, table_name)
         return _is_there(look, self.postgres_url, table_name)
+
+    def has_dynamic_partition(self, partitions_def_name: str, partition_key: str) -> bool:
+        """Tell whether there is a key, which a run of it asks for each asset twice."""
+        found = (partitions_def_name, partition_key)
+        if _assumed and found in self._keys:
+            return True
+        if is_there := super().has_dynamic_partition(partitions_def_name, partition_key):
+            self._keys.add(found)
+        return is_there
 
     def _has_asset_key_col_on_connection(self, conn: Connection, column_name: str) -> bool:
         look = partial(super()._has_asset_key_col_on_connection, conn, column_name)

@@ -81,8 +81,9 @@ class Warmth:
         storage.assume_tables()
         _use_once()
         instance = DagsterInstance.from_ref(InstanceRef.from_dir(str(dagster_home)))
-        # Built when they are asked for; a run asks for both.
+        # Built when they are asked for; a run asks for all of them.
         _ = instance.run_launcher, instance.compute_log_manager
+        _ = instance.run_storage, instance.event_log_storage
         return cls(instance)
 
 

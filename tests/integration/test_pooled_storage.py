@@ -7,7 +7,8 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from hubspot_deals.launcher.storage import shared_engine
+from hubspot_deals.launcher import storage
+from hubspot_deals.launcher.storage import PooledEventLogStorage, shared_engine
 from hubspot_deals.local.environment import dagster_storage_url
 
 CONNECTIONS = 5
@@ -56,3 +57,19 @@ def test_an_idle_process_holds_no_connection(engine, database):
         time.sleep(0.1)
 
     assert use(engine, 1) != kept
+
+
+def test_a_worker_asks_once_for_the_key_of_its_run(database_url, engine, monkeypatch):
+    events = PooledEventLogStorage(dagster_storage_url(database_url), autocreate=True)
+    monkeypatch.setattr(storage, "_assumed", [True])
+    asked = []
+    sa.event.listen(engine, "before_cursor_execute", lambda *said: asked.append(said[2]))
+
+    assert not events.has_dynamic_partition("scans", "mine")
+    events.add_dynamic_partitions("scans", ["mine"])
+    asked.clear()
+    assert events.has_dynamic_partition("scans", "mine")
+    assert events.has_dynamic_partition("scans", "mine")
+    assert len(asked) == 1
+    assert not events.has_dynamic_partition("scans", "yours")
+    assert not events.has_dynamic_partition("others", "mine")

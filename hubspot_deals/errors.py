@@ -24,15 +24,18 @@
         ├── ScanSupersededError
         ├── ScanStateError
         ├── ResultsRemovedError
-        └── IncompleteScanError
+        ├── IncompleteScanError
+        └── DealsMissingError
 
 The text of an error says what was attempted, what came back and what to do. No text carries a
 credential: errors are stored by Dagster and shown to callers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
+
+_MOST_NAMED: Final = 20
 
 
 class HubSpotDealsError(Exception):
@@ -285,4 +288,20 @@ class IncompleteScanError(PermanentError):
         super().__init__(
             f"The stored rows do not add up ({'; '.join(faults)}), so the scan is not served. "
             "Run the partition again in Dagster, or start a new scan."
+        )
+
+
+class DealsMissingError(PermanentError):
+    """HubSpot has deals that were not read although they were there all the time."""
+
+    def __init__(self, deal_ids: Sequence[int], certificate: Mapping[str, Any]) -> None:
+        self.deal_ids = tuple(deal_ids)
+        self.certificate = certificate
+        named = ", ".join(map(str, self.deal_ids[:_MOST_NAMED]))
+        more = ", …" if len(self.deal_ids) > _MOST_NAMED else ""
+        super().__init__(
+            f"HubSpot has {len(self.deal_ids)} deals that were not read ({named}{more}) although "
+            "they are live and have not changed since before the scan began, so the scan is not "
+            "served. Run the partition again in Dagster, or start a new scan; if these deals are "
+            "missing again, HubSpot leaves them out of its list, and its support has to know."
         )

@@ -15,8 +15,10 @@ from typing import Any, Final
 import psycopg
 import pyarrow as pa
 
+from hubspot_deals.certificate import Certificate, HubSpotCount, certify, faults_of
 from hubspot_deals.errors import (
     DatabaseLostError,
+    DealsMissingError,
     HubSpotBusyError,
     HubSpotDealsError,
     IncompleteScanError,
@@ -49,7 +51,7 @@ from hubspot_deals.tables import (
     Table,
 )
 from hubspot_deals.warehouse import chunks, outcomes
-from hubspot_deals.warehouse.chunks import TableCount
+from hubspot_deals.warehouse.audits import TableAudit, audit_tables
 from hubspot_deals.warehouse.credentials import KeyRing
 from hubspot_deals.warehouse.leases import Lease, hold_lease
 from hubspot_deals.warehouse.loading import ChunkLoader
@@ -67,7 +69,8 @@ _PREVIEW_COLUMNS: Final = ("id", "dealname", "amount", "dealstage", "closedate",
 class ScanReport:
     """What one run did: for the run's metadata and the scan's status."""
 
-    counts: list[TableCount] = field(default_factory=list)
+    counts: list[TableAudit] = field(default_factory=list)
+    certificate: Certificate | None = None
     seconds: float = 0.0
     requests: int = 0
     retries: int = 0
@@ -185,7 +188,7 @@ def _record(lease: Lease, error: Exception) -> None:
                 raise ScanPausedError(lease.config.scan_id, free_at) from error
         case LoadFailedError() | DatabaseLostError():
             outcomes.note_interruption(lease, message)
-        case IncompleteScanError():
+        case IncompleteScanError() | DealsMissingError():
             chunks.start_over(lease)
             outcomes.fail(lease, message)
         case _:
@@ -221,9 +224,11 @@ class _ScanRun:
         selection = select_properties(self._filters, definitions)
         self._report.unknown_properties = selection.unknown
         self._fetch_surroundings(definitions)
-        self._load_deals(selection)
+        read = self._load_deals(selection)
+        # While the last chunk is being loaded.
+        counted = HubSpotCount(*self._account.count_now(self._filters.date_range))
         self._loader.finish()
-        self._complete(selection)
+        self._complete(selection, read, counted)
         return self._report
 
     def _fetch_surroundings(self, definitions: Sequence[dict[str, Any]]) -> None:
@@ -239,10 +244,11 @@ class _ScanRun:
             ],
         }
 
-    def _load_deals(self, selection: PropertySelection) -> None:
+    def _load_deals(self, selection: PropertySelection) -> int:
         """Load what is missing of the deals, chunk by chunk, and their users.
 
-        An account of one chunk is one package: each has its price, however small it is.
+        An account of one chunk is one package: each has its price, however small it is. Returns
+        how many deals were read, in earlier runs too.
         """
         _, committed, stored = chunks.last_checkpoint(self._lease, DEALS.name)
         expected = self._expected_deals()
@@ -270,6 +276,7 @@ class _ScanRun:
             self._fetch_users(stream.reader.owner_ids)
         if self._waiting:
             self._load()
+        return len(stream.reader.seen)
 
     def _log_progress(self, deals: int, expected: int | None) -> None:
         """Each line is an event of Dagster, which takes the worker another connection."""
@@ -288,17 +295,21 @@ class _ScanRun:
         owners = self._account.fetch_owners()
         self._waiting[USERS] = [rows_to_arrow(USERS, owner_rows(owners, owner_ids))]
 
-    def _complete(self, selection: PropertySelection) -> None:
-        """Count what is stored and serve it, or say what is wrong with it."""
-        self._report.counts = chunks.count_tables(self._lease, list(TABLES))
+    def _complete(self, selection: PropertySelection, read: int, counted: HubSpotCount) -> None:
+        """Prove what is stored and serve it, or say what is wrong with it."""
+        self._report.counts = audit_tables(self._lease, list(TABLES))
+        if faults := faults_of(self._report.counts, read):
+            raise IncompleteScanError(faults)
+        certificate = certify(self._lease, self._account, self._report.counts, read, counted)
+        self._report.certificate, proof = certificate, certificate.to_json()
         self._report.portal_id = self._account.portal_id
         self._sum_up(chunks.chunk_facts(self._lease))
         counts = self._account.counts
         self._report.requests, self._report.retries = counts.requests, counts.retries
         self._report.throttled_seconds = self._account.throttled_seconds
         self._report.seconds = time.monotonic() - self._began
-        if wrong := [count for count in self._report.counts if not count.is_exact]:
-            raise IncompleteScanError([str(count) for count in wrong])
+        if certificate.recount.missing:
+            raise DealsMissingError(certificate.recount.missing, proof)
         shown = {
             DEALS.name: ("id", *(name for name in selection.shown if name != "id"))
             + (("archived", "archivedAt") if self._filters.include_archived else ())
@@ -314,7 +325,9 @@ class _ScanRun:
                 )
                 for count in self._report.counts
             ],
-            self._report.to_json() | {"runId": self._lease.run_id},
+            self._report.to_json()
+            | {"runId": self._lease.run_id, "complete": certificate.is_complete},
+            proof,
         )
         keep_view(self._lease.connection, self._lease.config.organization_id)
 

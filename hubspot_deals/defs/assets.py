@@ -9,11 +9,12 @@ from dagster_dlt.translator import DltResourceTranslatorData
 from pydantic import SecretStr
 
 from hubspot_deals.contract import DATASET_NAME, LAUNCH_EPOCH_TAG
-from hubspot_deals.defs.checks import build_check_specs, check_results
+from hubspot_deals.defs.checks import build_check_specs, check_agreement, check_results
 from hubspot_deals.defs.failures import build_failure
 from hubspot_deals.defs.partitions import scans_partitions
 from hubspot_deals.defs.resources import PipelineSettingsResource
 from hubspot_deals.errors import (
+    DealsMissingError,
     HubSpotDealsError,
     LeaseLostError,
     ScanPausedError,
@@ -106,12 +107,16 @@ def scan_assets(
             context.instance.report_run_canceling(context.run)
         raise dg.DagsterExecutionInterruptedError from error
     except HubSpotDealsError as error:
+        if isinstance(error, DealsMissingError):
+            yield check_agreement(error.certificate)
         raise build_failure(error) from error
     for count in report.counts:
         yield dg.MaterializeResult(
             asset_key=count.table_name, metadata=_metadata(report, count.table_name, count.stored)
         )
     yield from check_results(report.counts, report.unfit_values)
+    if report.certificate is not None:
+        yield check_agreement(report.certificate.to_json())
 
 
 def _launch_epoch(tags: Mapping[str, str]) -> int | None:

@@ -1,14 +1,17 @@
 """What must hold for a scan before it is served, shown as asset checks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import dagster as dg
 
 from hubspot_deals.tables import DEALS, TABLES
-from hubspot_deals.warehouse.chunks import TableCount
+from hubspot_deals.warehouse.audits import TableAudit
 
 COMPLETE_CHECK = "stored_is_what_was_read"
 FITTING_CHECK = "values_fit_their_types"
+AGREEMENT_CHECK = "agrees_with_hubspot"
+_AGREED = ("equal", "explained")
 
 
 def build_check_specs() -> list[dg.AssetCheckSpec]:
@@ -26,11 +29,16 @@ def build_check_specs() -> list[dg.AssetCheckSpec]:
         asset=DEALS.name,
         description="Typed columns hold every value; what did not fit is only in `properties`.",
     )
-    return [*complete, fitting]
+    agreement = dg.AssetCheckSpec(
+        AGREEMENT_CHECK,
+        asset=DEALS.name,
+        description="HubSpot's own count of live deals is what is stored, or is explained.",
+    )
+    return [*complete, fitting, agreement]
 
 
 def check_results(
-    counts: Sequence[TableCount], unfit_values: dict[str, int]
+    counts: Sequence[TableAudit], unfit_values: dict[str, int]
 ) -> Iterator[dg.AssetCheckResult]:
     """Yield the results of the checks for what a run stored."""
     for count in counts:
@@ -42,6 +50,7 @@ def check_results(
                 "committed": count.committed,
                 "stored": count.stored,
                 "distinct": count.distinct_rows,
+                "key_hash": count.key_hash or "",
             },
         )
     yield dg.AssetCheckResult(
@@ -50,4 +59,23 @@ def check_results(
         passed=not unfit_values,
         severity=dg.AssetCheckSeverity.WARN,
         metadata={"unfit_values": dg.MetadataValue.json(unfit_values)},
+    )
+
+
+def check_agreement(certificate: Mapping[str, Any]) -> dg.AssetCheckResult:
+    """Return the result of the check for what a scan was certified with."""
+    hubspot = certificate["hubspot"]
+    return dg.AssetCheckResult(
+        asset_key=DEALS.name,
+        check_name=AGREEMENT_CHECK,
+        passed=hubspot["agreement"] in _AGREED,
+        severity=dg.AssetCheckSeverity.ERROR if hubspot["missing"] else dg.AssetCheckSeverity.WARN,
+        description=" ".join(certificate["statements"]),
+        metadata={
+            "agreement": hubspot["agreement"],
+            "counted_by_hubspot": hubspot["counted"],
+            "stored": hubspot["stored"],
+            "missing": hubspot["missing"],
+            "certificate": dg.MetadataValue.json(dict(certificate)),
+        },
     )

@@ -29,6 +29,7 @@ from hubspot_deals.source.pipelines import fetch_pipelines
 from hubspot_deals.source.plan import Checkpoint, DealRange
 from hubspot_deals.source.properties import fetch_definitions
 from hubspot_deals.source.reading import read_plan
+from hubspot_deals.source.recount import KnownDeals, Recount, count_now, explain_count
 from hubspot_deals.source.retries import zone_of
 
 if TYPE_CHECKING:
@@ -166,6 +167,18 @@ class HubSpotAccount(AbstractContextManager["HubSpotAccount"]):
     def ask(self, question: Callable[[HubSpotClient, Endpoints], Coroutine[Any, Any, _T]]) -> _T:
         """Carry out any other question to this account; raises HubSpotDealsError."""
         return self._call(lambda: question(self._client, self._endpoints))
+        return self._call(lambda: self._reader().count(span))
+
+    def count_now(self, span: DateRange | None) -> tuple[int | None, str | None]:
+        """Return HubSpot's count of this moment, or the reason why there is none."""
+        return self._call(lambda: count_now(self._reader(), span))
+
+    def explain_count(self, span: DateRange | None, counted: int, known: KnownDeals) -> Recount:
+        """Find out, within a minute, why a count is not that of the stored deals."""
+        return self._call(lambda: explain_count(self._reader(), span, counted, known))
+
+    def _reader(self, properties: Sequence[str] = ()) -> DealReader:
+        return DealReader(self._client, self._endpoints, properties, extents=self._extents)
 
     @contextmanager
     def open_deals(
@@ -180,7 +193,7 @@ class HubSpotAccount(AbstractContextManager["HubSpotAccount"]):
 
         `earlier` are id and owner of the deals that an earlier run has read before `start`.
         """
-        reader = DealReader(self._client, self._endpoints, properties, extents=self._extents)
+        reader = self._reader(properties)
         for deal_id, owner_id in earlier:
             reader.remember(int(deal_id), owner_id)
         outlet = PageOutlet(reader, _READ_AHEAD_DEALS)

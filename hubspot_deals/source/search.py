@@ -140,11 +140,18 @@ class DealSearch:
     async def count_within(self, bounds: Sequence[Mapping[str, str]]) -> int | None:
         """Return how many live deals lie inside these bounds; None where the search is mute."""
         try:
-            page = await self._search(bounds, limit=1)
+            return await self.total(bounds)
         except HubSpotDealsError:
             return None
+
+    async def total(self, bounds: Sequence[Mapping[str, str]]) -> int:
+        """Return how many live deals lie inside these bounds; raises what HubSpot answers else."""
+        page = await self._search(bounds, limit=1)
         total = page.get("total")
-        return total if isinstance(total, int) else None
+        if not isinstance(total, int):
+            msg = "HubSpot's deal search does not say how many deals there are."
+            raise HubSpotProtocolError(msg)
+        return total
 
     async def finds_a_known_deal(self, field: str) -> bool:
         """Search for a listed deal by its own date: only then does an empty range prove itself."""

@@ -1,39 +1,17 @@
 """Which rows of a scan count: its committed chunks, what they hold, and what never counted."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from psycopg import sql
-from psycopg.rows import class_row, scalar_row
+from psycopg.rows import scalar_row
 from psycopg.types.json import Jsonb
 
 from hubspot_deals.contract import DATASET_NAME
 from hubspot_deals.errors import LoadFailedError
 from hubspot_deals.tables import TABLES
+from hubspot_deals.warehouse.digests import ChunkDigest
 from hubspot_deals.warehouse.leases import Lease
-
-
-@dataclass(frozen=True, slots=True)
-class TableCount:
-    """What is stored of one table, beside what its chunks say."""
-
-    table_name: str
-    committed: int
-    stored: int
-    distinct_rows: int
-    last_row: int
-
-    def __str__(self) -> str:
-        return (
-            f"{self.table_name}: {self.committed} rows committed, {self.stored} stored, "
-            f"{self.distinct_rows} distinct, last row number {self.last_row}"
-        )
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether every committed row is stored once, densely numbered."""
-        return self.committed == self.stored == self.distinct_rows == self.last_row
 
 
 def last_checkpoint(lease: Lease, table_name: str) -> tuple[int, int, dict[str, Any] | None]:
@@ -59,17 +37,18 @@ def committed_deals(lease: Lease) -> Iterator[tuple[str, str | None]]:
         )
 
 
-def commit_chunk(
+def commit_chunk(  # noqa: PLR0913 - each is a column of the chunk
     lease: Lease,
     table_rows: Mapping[str, int],
     load_id: str,
     *,
     checkpoint: Mapping[str, Any] | None = None,
     facts: Mapping[str, Any] | None = None,
+    digests: Mapping[str, ChunkDigest | None] | None = None,
 ) -> None:
     """Make a load package count: `table_rows` are its tables with their row counts.
 
-    The checkpoint and the facts belong to the last of them.
+    `digests` say what was read of each table. The checkpoint and the facts belong to the last.
 
     Raises LoadFailedError when the package has left another number of rows: a COPY whose
     answer was lost may have been repeated. A run of the scan then reads the chunk again.
@@ -77,14 +56,15 @@ def commit_chunk(
     with lease.fenced() as cursor:
         for left, (table_name, rows) in enumerate(table_rows.items(), start=1 - len(table_rows)):
             chunks, last_row, _ = last_checkpoint(lease, table_name)
+            digest = (digests or {}).get(table_name)
             stored = _count_package(lease, table_name, load_id, last_row)
             if stored != rows:
                 reason = f"{table_name} has {stored} rows of a package of {rows}"
                 raise LoadFailedError(step="commit", reason=reason)
             cursor.execute(
                 "INSERT INTO hubspot_deals.scan_chunks (scan_id, generation, table_name,"
-                " chunk_no, load_id, first_row, row_count, checkpoint, facts, epoch)"
-                " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+                " chunk_no, load_id, first_row, row_count, checkpoint, facts, epoch, key_hash, ids)"
+                " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
                 (
                     lease.config.scan_id,
                     lease.generation,
@@ -96,6 +76,8 @@ def commit_chunk(
                     Jsonb(checkpoint) if checkpoint is not None and not left else None,
                     Jsonb(facts if facts and not left else {}),
                     lease.epoch,
+                    digest.key_hash if digest else None,
+                    digest.ids if digest else None,
                 ),
             )
         # A rerun leaves the served number alone. Progress starts the count of crashes anew.
@@ -143,39 +125,6 @@ def start_over(lease: Lease) -> None:
             " WHERE scan_id = %s AND outcome IS NULL",
             (lease.config.scan_id,),
         )
-
-
-def count_tables(lease: Lease, table_names: Sequence[str]) -> list[TableCount]:
-    """Count what is stored, independently of what was counted while loading."""
-    cursor = lease.connection.cursor(row_factory=class_row(TableCount))
-    counts = []
-    for table_name in table_names:
-        key = "name" if "name" in TABLES[table_name].columns else "id"
-        parts = ("id", "pipeline_id") if table_name == "pipeline_stages" else (key,)
-        identity = sql.SQL(", ").join(sql.Identifier("r", part) for part in parts)
-        cursor.execute(
-            sql.SQL(
-                "WITH counting AS (SELECT load_id, row_count FROM hubspot_deals.scan_chunks"
-                " WHERE scan_id = %(scan)s AND generation = %(generation)s"
-                " AND table_name = %(table)s)"
-                " SELECT %(table)s AS table_name, (SELECT coalesce(sum(row_count), 0)::bigint"
-                " FROM counting) AS committed, count(*) AS stored,"
-                " count(DISTINCT ({identity})) AS distinct_rows, coalesce(max(r.row_no), 0)"
-                " AS last_row FROM {dataset}.{table} r WHERE r.scan_id = %(scan)s"
-                " AND r._dlt_load_id IN (SELECT load_id FROM counting)"
-            ).format(
-                identity=identity,
-                dataset=sql.Identifier(DATASET_NAME),
-                table=sql.Identifier(table_name),
-            ),
-            {
-                "scan": lease.config.scan_id,
-                "generation": lease.generation,
-                "table": table_name,
-            },
-        )
-        counts += cursor.fetchall()
-    return counts
 
 
 def delete_uncounted_rows(lease: Lease) -> None:

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from hubspot_deals.tables import DEALS, Table
 from hubspot_deals.warehouse import chunks
+from hubspot_deals.warehouse.digests import digest
 from hubspot_deals.warehouse.leases import Lease
 from hubspot_deals.warehouse.pipeline import ScanPipeline
 
@@ -73,13 +74,17 @@ class ChunkLoader:
             table.name: sum(batch.num_rows for batch in batches)
             for table, batches in tables.items()
         }
+        # Before the rows are on their way: loading empties the lists.
+        digests = {table.name: digest(table, batches) for table, batches in tables.items()}
         first_rows = {name: chunks.last_checkpoint(self._lease, name)[1] + 1 for name in rows}
         load_id = ""
         if any(rows.values()):
             load_id = self._pipeline.load(
                 tables, scan_id=self._lease.config.scan_id, first_rows=first_rows
             )
-        chunks.commit_chunk(self._lease, rows, load_id, checkpoint=checkpoint, facts=facts)
+        chunks.commit_chunk(
+            self._lease, rows, load_id, checkpoint=checkpoint, facts=facts, digests=digests
+        )
         self.committed_deals += rows.get(DEALS.name, 0)
 
     def _tell(self, loaded: Future[None]) -> None:

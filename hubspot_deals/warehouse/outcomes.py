@@ -10,6 +10,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from hubspot_deals.contract import Outcome
+from hubspot_deals.warehouse.certificates import store_certificate
 from hubspot_deals.warehouse.chunks import delete_uncounted_rows
 from hubspot_deals.warehouse.leases import Lease
 
@@ -24,7 +25,12 @@ class TableResult:
     columns: tuple[str, ...]
 
 
-def complete(lease: Lease, tables: Sequence[TableResult], metadata: Mapping[str, Any]) -> None:
+def complete(
+    lease: Lease,
+    tables: Sequence[TableResult],
+    metadata: Mapping[str, Any],
+    certificate: Mapping[str, Any] | None = None,
+) -> None:
     """Serve this generation from now on, then drop the rows of earlier ones."""
     deals = sum(table.row_count for table in tables if table.table_name == "deals")
     with lease.fenced() as cursor:
@@ -66,6 +72,8 @@ def complete(lease: Lease, tables: Sequence[TableResult], metadata: Mapping[str,
             "DELETE FROM hubspot_deals.scan_tables WHERE scan_id = %s AND generation < %s",
             (lease.config.scan_id, lease.generation),
         )
+        if certificate is not None:
+            store_certificate(cursor, lease, certificate)
     # Nobody sees these rows any more, and the next run of the scan would delete them too.
     with suppress(psycopg.Error):
         delete_uncounted_rows(lease)

@@ -206,7 +206,7 @@ def _delete_scan(connection: Connection[Any], seq: int, scan_id: str, removal: s
                 "DELETE FROM hubspot_deals.scans WHERE seq = %s AND removal = 'scan'", (seq,)
             )
             return
-        for table in ("scan_chunks", "scan_tables", "credentials"):
+        for table in ("scan_chunks", "scan_tables", "certificates", "credentials"):
             connection.execute(f"DELETE FROM hubspot_deals.{table} WHERE scan_id = %s", (scan_id,))
         connection.execute(
             "UPDATE hubspot_deals.scans SET removal = NULL WHERE seq = %s AND removal = 'results'",

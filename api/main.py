@@ -8,6 +8,8 @@ import httpx
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
+from api.certificates.endpoints import router as certificates_router
+from api.certificates.service import Auditor
 from api.dagster.gateway import DagsterGateway, GraphQLGateway
 from api.database import ConnectionPool, build_pool, export_connection
 from api.dialect.endpoints import router as verb_first_router
@@ -66,6 +68,7 @@ class State(TypedDict):
     remover: ScanRemover
     probe: HealthProbe
     results: ResultReader
+    auditor: Auditor
     run_statuses: RunStatuses
     downloads: Downloads
     planner: Planner
@@ -102,6 +105,7 @@ def build_app(lifespan: Lifespan | None = None) -> FastAPI:
         page_router,
         scans_router,
         results_router,
+        certificates_router,
         downloads_router,
         diffs_router,
         plans_router,
@@ -171,6 +175,7 @@ def _lifespan(settings: ApiSettings, key_ring: KeyRing, gateway: DagsterGateway 
                 "remover": ScanRemover(settings.database_url, background),
                 "probe": probe,
                 "results": ResultReader(pool),
+                "auditor": Auditor(pool),
                 "run_statuses": RunStatuses(chosen),
                 "downloads": downloads,
                 "planner": Planner(),

@@ -144,6 +144,12 @@ class ServiceClient:
         *,
         snapshot: int | None = None,
         more: Params | None = None,
+    def get_certificate(self, scan_id: str) -> dict[str, Any]:
+        """Return the proof of a completed scan, its tables audited anew."""
+        return self._data(f"results/{_segment(scan_id)}/certificate")
+
+    def page_of_rows(
+        self, scan_id: str, table: str, limit: int, offset: int, snapshot: int | None = None
     ) -> dict[str, Any]:
         """Return one page of a table's rows, of this snapshot if one is named.
 

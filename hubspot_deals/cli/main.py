@@ -6,6 +6,7 @@ from typing import Final
 
 import click
 
+from hubspot_deals.cli.certificate import certificate
 from hubspot_deals.cli.client import (
     RequestRefusedError,
     ServiceFailedError,
@@ -33,7 +34,7 @@ _EPILOG: Final = """
 \b
 Exit codes:
   0  done; a watched scan completed
-  1  a scan failed, was cancelled or crashed; a part of the stack failed
+  1  a scan failed, was cancelled or crashed, or is not complete; a part of the stack failed
   2  wrong usage, configuration or request
   3  the API cannot be reached or is failing
   4  there is no such scan
@@ -60,11 +61,14 @@ def cli(ctx: click.Context) -> None:
 
     `up` starts the whole service on this machine; `plan`, `scan`, `results`, `diff`, `download` and
     `maintenance` talk to a running one.
+    `up` starts the whole service on this machine; `scan`, `results`, `download`,
+    `certificate` and `maintenance` talk to a running one.
     """
     ctx.obj = ctx.obj or CommandLine()
 
 
 for _command in (up, demo, sandbox, sql, plan, scan, results, diff, download, maintenance):
+for _command in (up, demo, sandbox, sql, scan, results, download, certificate, maintenance):
     cli.add_command(_command)
 for _command in (pause, resume, cancel, remove):
     scan.add_command(_command)

@@ -145,14 +145,18 @@ async def count_now(reader: DealReader, span: DateRange | None) -> tuple[int | N
 
 
 async def explain_count(
-    reader: DealReader, span: DateRange | None, counted: int, known: KnownDeals
+    reader: DealReader,
+    span: DateRange | None,
+    counted: int,
+    known: KnownDeals,
+    pauses: Sequence[float] = _RECOUNTS,
 ) -> Recount:
     """Find out why a count is not that of the stored deals."""
     comparison = _Comparison(reader, span, known, Recount(len(known.stored), counted))
     recount = comparison.recount
     try:
         async with asyncio.timeout(_MOST_SECONDS):
-            await comparison.carry_out()
+            await comparison.carry_out(pauses)
     except (HubSpotDealsError, UnsoundSearchError, TimeoutError) as error:
         recount.note = str(error) or "HubSpot's search was too slow or too odd to find out more."
         recount.unexplained = (recount.counted or 0) - recount.stored
@@ -192,18 +196,18 @@ class _Comparison:
         self._unfound: list[int] = []
         self.recount = recount
 
-    async def carry_out(self) -> None:
+    async def carry_out(self, pauses: Sequence[float]) -> None:
         recent: BitMap64 | None = None
-        for pause in _RECOUNTS:
-            if pause:
-                await asyncio.sleep(pause)
+        for number, pause in enumerate(pauses):
+            await asyncio.sleep(pause)
+            if number:
                 self.recount.counted = await self._count(self._range)
             if self.recount.counted == self.recount.stored:
                 return
             recent = await self._find_recent()
             if recent is None:
                 break
-            if self._is_explained_by(recent, patient=pause == 0):
+            if self._is_explained_by(recent, patient=number == 0):
                 return
         await self._narrow_down(recent or BitMap64())
 

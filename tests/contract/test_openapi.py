@@ -67,6 +67,11 @@ def test_exactly_the_documented_paths_of_this_version_are_served(document):
     } == SCANS | {(method, f"/api/v1{path}") for method, path in SCANS} | {
         ("post", "/api/v1/maintenance/cleanup"),
         ("post", "/api/v1/maintenance/detect-crashed"),
+        ("get", "/api/v1/results/{scan_id}/tables"),
+        ("get", "/api/v1/results/{scan_id}/result"),
+        ("get", "/api/v1/results/{scan_id}/certificate"),
+        ("get", "/api/v1/results/{scan_id}/download/{format}"),
+        ("get", "/api/v1/results/{scan_id}/download/{format}/manifest"),
         ("get", "/api/v1/pipeline/info"),
     }
 

@@ -161,6 +161,7 @@ def test_the_run_tells_what_it_did(accept, run_job, look_up):
     assert {check.check_name for check in checks} == {
         "stored_is_what_was_read",
         "values_fit_their_types",
+        "agrees_with_hubspot",
     }
     assert all(check.passed for check in checks if check.severity is dg.AssetCheckSeverity.ERROR)
     assert look_up().metadata["unknownProperties"] == ["no_such_property"]

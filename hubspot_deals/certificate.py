@@ -12,14 +12,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from hubspot_deals.source.account import HubSpotAccount
-from hubspot_deals.source.listing import LAG_SECONDS
 from hubspot_deals.source.recount import Agreement, KnownDeals, Recount
 from hubspot_deals.tables import DEALS
 from hubspot_deals.warehouse.audits import TableAudit
 from hubspot_deals.warehouse.certificates import live_deals, reading_began
 from hubspot_deals.warehouse.leases import Lease
 
-_LAG: Final = timedelta(seconds=LAG_SECONDS)
+_MARGIN: Final = timedelta(minutes=5)
+"""What changed so long before reading began is not held against the scan: HubSpot's search lags
+behind half a minute, and its clock is not the database's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +110,9 @@ def certify(
     if hubspot.deals == live:
         recount.status = Agreement.EQUAL
     elif hubspot.deals is not None:
-        stored, fresh = live_deals(lease, began - _LAG)
-        known = KnownDeals(stored, fresh, int((began - _LAG).timestamp() * 1000))
+        since = began - _MARGIN
+        stored, fresh = live_deals(lease, since)
+        known = KnownDeals(stored, fresh, int(since.timestamp() * 1000))
         recount = account.explain_count(lease.config.filters.date_range, hubspot.deals, known)
     return Certificate(audits, read, recount, began, datetime.now(UTC))
 

@@ -51,8 +51,8 @@ class Agreement(StrEnum):
 class Why(StrEnum):
     """Why HubSpot's count may differ without a fault."""
 
-    CHANGED = "created, changed or restored since the scan began"
-    TOO_MANY = "among the deals that came or changed since the scan began, too many to be named"
+    CHANGED = "created, changed or restored since shortly before the scan began"
+    TOO_MANY = "among those that came or changed since shortly before the scan began"
     NOT_INDEXED = "changed so lately that HubSpot's search does not know it yet"
     OUTDATED = "gone, or out of the range, but still counted by HubSpot's search"
     GONE = "archived, deleted, merged or moved out of the range since it was read"
@@ -346,7 +346,9 @@ class _Comparison:
                 {"inputs": inputs, "properties": names},
                 params={"archived": "false"},
             )
-            found |= {int(deal["id"]): deal for deal in deals_of(answer)}
+            found |= {
+                int(deal["id"]): deal for deal in deals_of(answer) if not deal.get("archived")
+            }
         return found
 
     async def _count(self, bounds: Sequence[Mapping[str, str]]) -> int:

@@ -24,6 +24,8 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = dict.fromkeys(TABLE_NAMES, ("id",))
 _MOST_CHUNKS: Final = 20
 """Chunks whose rows are looked at one by one."""
 _MOST_NAMED: Final = 100
+_MOST_SECONDS: Final = 240
+"""For one table; a session for pages has less patience."""
 _SORT_MEMORY: Final = "64MB"
 """Sorts the keys of a million deals without a disk, or nearly."""
 
@@ -150,6 +152,7 @@ async def audit_snapshot(
     async with connection.transaction():
         await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         await connection.execute(f"SET LOCAL work_mem = '{_SORT_MEMORY}'")
+        await connection.execute(f"SET LOCAL statement_timeout = '{_MOST_SECONDS}s'")
         for name in table_names:
             values = _values(scan_id, generation)
             cursor = connection.cursor(row_factory=class_row(TableAudit))

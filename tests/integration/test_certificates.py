@@ -1,6 +1,7 @@
 """The certificate of a scan: what it proves, and what it finds out, on a real PostgreSQL."""
 
 import hashlib
+import random
 import threading
 import time
 from datetime import date
@@ -294,3 +295,30 @@ def test_only_completed_scans_have_a_certificate(client, accept):
     accept()
     assert client.get("/api/v1/results/scan-1/certificate").status_code == 400
     assert client.get("/api/v1/results/no-such-scan/certificate").status_code == 404
+
+
+def test_an_account_that_changes_all_the_time_is_certified_with_reasons(accept, run_job, certified):
+    with SandboxProcess(deals=3_000, **FAST | {"search_lag_seconds": 8}) as account:
+        dice = random.Random(7)
+        ids = [deal["id"] for deal in account.control.deals(archived=False)]
+        has_ended = threading.Event()
+
+        def change():
+            control = account.control
+            while not has_ended.wait(0.05):
+                control.create({"dealname": "new", "createdate": "2024-05-06T00:00:00Z"})
+                control.update([dice.choice(ids)], {"dealname": "changed"})
+                control.archive([ids.pop(dice.randrange(len(ids)))])
+                control.delete([ids.pop(dice.randrange(len(ids)))])
+
+        thread = threading.Thread(target=change)
+        thread.start()
+        try:
+            accept(filters=ScanFilters(("dealname",)))
+            assert run_job(hubspot_url=account.url, chunk_rows=1_000).success
+        finally:
+            has_ended.set()
+            thread.join()
+    found = certified()
+    assert found["complete"], found["certificate"]["statements"]
+    assert found["certificate"]["hubspot"]["missing"] == 0

@@ -73,12 +73,17 @@ _REPEATED: Final = f"""
     WHERE chunk_no IS NOT NULL GROUP BY key HAVING count(*) > 1 ORDER BY key LIMIT {_MOST_NAMED}
 """
 _CHUNKS: Final = """
-    SELECT c.chunk_no, c.first_row, c.row_count, c.ids, (
-        SELECT coalesce(jsonb_agg(jsonb_build_array(r.row_no, coalesce({key}, ''))), '[]')
-        FROM {dataset}.{table} r WHERE r.scan_id = %(scan)s AND r._dlt_load_id = c.load_id
-    ) AS rows FROM hubspot_deals.scan_chunks c
-    WHERE c.scan_id = %(scan)s AND c.generation = %(generation)s AND c.table_name = {name}
-    AND c.chunk_no = ANY(%(chunks)s) ORDER BY c.chunk_no
+    WITH chunk AS (
+        SELECT chunk_no, load_id, first_row, row_count, ids FROM hubspot_deals.scan_chunks
+        WHERE scan_id = %(scan)s AND generation = %(generation)s AND table_name = {name}
+        AND chunk_no = ANY(%(chunks)s)
+    ), found AS (
+        SELECT r._dlt_load_id AS load_id, jsonb_agg(jsonb_build_array(r.row_no, {key})) AS rows
+        FROM {dataset}.{table} r WHERE r.scan_id = %(scan)s
+        AND r._dlt_load_id = ANY(ARRAY(SELECT load_id FROM chunk)) GROUP BY 1
+    )
+    SELECT c.chunk_no, c.first_row, c.row_count, c.ids, coalesce(f.rows, '[]') AS rows
+    FROM chunk c LEFT JOIN found f USING (load_id) ORDER BY c.chunk_no
 """
 
 

@@ -25,6 +25,6 @@ async def get_certificate(
 ) -> Answer[ScanCertificate]:
     """Return what a scan was completed with, and hold its tables against that anew.
 
-    Every row is counted and hashed for it: about two seconds for a million deals.
+    Every row is counted and hashed for it: some three seconds for a million deals.
     """
     return Answer(data=await auditor.audit(scan_id))

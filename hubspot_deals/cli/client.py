@@ -137,6 +137,13 @@ class ServiceClient:
         """Return the tables of a completed scan."""
         return self._data(f"results/{_segment(scan_id)}/tables")
 
+    def get_certificate(self, scan_id: str) -> dict[str, Any]:
+        """Return the proof of a completed scan, its tables audited anew."""
+        path = f"results/{_segment(scan_id)}/certificate"
+        request = self._http.build_request("GET", path, timeout=_AUDIT_SECONDS)
+        data: dict[str, Any] = self._answer(request)["data"]
+        return data
+
     def page_of_rows(  # noqa: PLR0913 - what a page is asked for by
         self,
         scan_id: str,
@@ -146,15 +153,6 @@ class ServiceClient:
         *,
         snapshot: int | None = None,
         more: Params | None = None,
-    def get_certificate(self, scan_id: str) -> dict[str, Any]:
-        """Return the proof of a completed scan, its tables audited anew."""
-        path = f"results/{_segment(scan_id)}/certificate"
-        request = self._http.build_request("GET", path, timeout=_AUDIT_SECONDS)
-        data: dict[str, Any] = self._answer(request)["data"]
-        return data
-
-    def page_of_rows(
-        self, scan_id: str, table: str, limit: int, offset: int, snapshot: int | None = None
     ) -> dict[str, Any]:
         """Return one page of a table's rows, of this snapshot if one is named.
 

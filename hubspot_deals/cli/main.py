@@ -59,16 +59,25 @@ class _Group(click.Group):
 def cli(ctx: click.Context) -> None:
     """Extract HubSpot deals into PostgreSQL.
 
-    `up` starts the whole service on this machine; `plan`, `scan`, `results`, `diff`, `download` and
-    `maintenance` talk to a running one.
-    `up` starts the whole service on this machine; `scan`, `results`, `download`,
+    `up` starts the whole service on this machine; `plan`, `scan`, `results`, `diff`, `download`,
     `certificate` and `maintenance` talk to a running one.
     """
     ctx.obj = ctx.obj or CommandLine()
 
 
-for _command in (up, demo, sandbox, sql, plan, scan, results, diff, download, maintenance):
-for _command in (up, demo, sandbox, sql, scan, results, download, certificate, maintenance):
+for _command in (
+    up,
+    demo,
+    sandbox,
+    sql,
+    plan,
+    scan,
+    results,
+    diff,
+    download,
+    certificate,
+    maintenance,
+):
     cli.add_command(_command)
 for _command in (pause, resume, cancel, remove):
     scan.add_command(_command)

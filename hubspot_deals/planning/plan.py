@@ -31,7 +31,7 @@ from hubspot_deals.source.rehearsal import ImaginedAccount, rehearse, scale_of
 from hubspot_deals.source.search import Extent, UnsoundSearchError
 from hubspot_deals.source.survey import ArchivedCount, count_archived, locate_deals
 
-SEARCHES_OF_PROOF: Final = 0
+SEARCHES_OF_PROOF: Final = 1
 """Counts that a scan asks for once everything is read, to prove that it is complete."""
 _WALK_SECONDS: Final = 30.0
 """Longest time that archived deals are counted."""

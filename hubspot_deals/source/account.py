@@ -161,13 +161,11 @@ class HubSpotAccount(AbstractContextManager["HubSpotAccount"]):
 
     def measure_deals(self, span: DateRange | None) -> "Extent | None":
         """Return HubSpot's count of live deals in a range, and the newest; None if it is mute."""
-        reader = DealReader(self._client, self._endpoints, (), extents=self._extents)
-        return self._call(lambda: reader.measure(span))
+        return self._call(lambda: self._reader().measure(span))
 
     def ask(self, question: Callable[[HubSpotClient, Endpoints], Coroutine[Any, Any, _T]]) -> _T:
         """Carry out any other question to this account; raises HubSpotDealsError."""
         return self._call(lambda: question(self._client, self._endpoints))
-        return self._call(lambda: self._reader().count(span))
 
     def count_now(self, span: DateRange | None) -> tuple[int | None, str | None]:
         """Return HubSpot's count of this moment, or the reason why there is none."""

@@ -190,8 +190,7 @@ def requirements():
 def test_every_example_of_our_own_page_runs(runner, tmp_path):
     printed = run_page(OWN_PAGE, runner)
 
-    assert len(printed) == 30
-    assert len(printed) == 22
+    assert len(printed) == 31
     for block, text in printed.items():
         if block.language == "bash" and " -o" not in block.text.lower():
             assert json.loads(text)["success"] is True, block.name

@@ -186,6 +186,9 @@ async def _open(connection: AsyncConnection[Any], *, old_id: str, new_id: str) -
     if (pair.old.seq, pair.new.seq) != (old.seq, new.seq):
         # Removed and started anew since, perhaps by somebody else.
         raise ScanNotFoundError(new_id)
+    if (pair.old.generation, pair.new.generation) != (old.generation, new.generation):
+        # An attempt has completed since: what was asked for and what is served have to agree.
+        return await _open(connection, old_id=old_id, new_id=new_id)
     return Comparison(pair, old, new)
 
 
@@ -203,9 +206,9 @@ def _side(snapshot: Snapshot, scan: ScanRecord) -> DiffSide:
     return DiffSide(
         scan_id=scan.scan_id,
         snapshot=snapshot.generation,
-        ended_at=scan.ended_at,
+        ended_at=scan.served_end,
         deals=_deals(snapshot),
-        filters=scan.config.get("filters", {}),
+        filters=scan.served_config.get("filters", {}),
     )
 
 

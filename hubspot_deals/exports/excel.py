@@ -62,13 +62,19 @@ def _write_sheets(
             if row == sheet_rows:
                 sheets += 1
                 sheet = book.add_worksheet(name if sheets == 1 else f"{name} {sheets}")
-                sheet.write_row(0, 0, header)
+                _write_header(sheet, header)
                 row = 1
             sink.shortened_cells += _write_row(sheet, row, record, reader.columns)
             row += 1
         sink.add_rows(page.returned)
     if sheet is None:
-        book.add_worksheet(name).write_row(0, 0, header)
+        _write_header(book.add_worksheet(name), header)
+
+
+def _write_header(sheet: Any, header: list[str]) -> None:
+    """Names are texts as well: an account may have defined any."""
+    for place, name in enumerate(header):
+        sheet.write_string(0, place, _shorten(name))
 
 
 def _rows_of(lines: bytes) -> Iterator[list[str]]:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from importlib.metadata import version
 from typing import Any, Final
 
-REVISION: Final = 1
+REVISION: Final = 2
 """Raised by every change that makes other bytes of the same rows."""
 
 HIDDEN: Final = 3

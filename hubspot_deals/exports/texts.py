@@ -2,7 +2,7 @@
 
 from hubspot_deals.exports.order import ExportFormat, ExportOrder
 from hubspot_deals.exports.sink import FileSink
-from hubspot_deals.warehouse.exports import TableReader
+from hubspot_deals.warehouse.exports import TableReader, neutralised
 
 
 def write_text(reader: TableReader, sink: FileSink, order: ExportOrder) -> None:
@@ -10,8 +10,10 @@ def write_text(reader: TableReader, sink: FileSink, order: ExportOrder) -> None:
     match order.format:
         case ExportFormat.CSV:
             pages = reader.as_csv(neutralise=not order.raw)
-            names = b",".join(_quote(column.name) for column in reader.columns)
-            head, first, between, end = names + b"\r\n", b"", b"", b""
+            names = [column.name for column in reader.columns]
+            # An account may have defined any.
+            shown = names if order.raw else map(neutralised, names)
+            head, first, between, end = b",".join(map(_quote, shown)) + b"\r\n", b"", b"", b""
         case ExportFormat.NDJSON:
             pages = reader.as_json(pretty=False)
             head, first, between, end = b"", b"", b"", b""

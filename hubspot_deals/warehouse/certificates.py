@@ -15,18 +15,19 @@ from hubspot_deals.warehouse.leases import Lease
 
 
 def reading_began(lease: Lease) -> datetime:
-    """Return when the first run began that read a part of this snapshot."""
+    """Return when the first run began that read a part of this snapshot.
+
+    Runs of earlier snapshots are among the attempts too: the one that counts is the last that began
+    before the first chunk was committed.
+    """
     cursor = lease.connection.cursor(row_factory=scalar_row)
     cursor.execute(
-        "SELECT min((attempt ->> 'startedAt')::timestamptz) FROM hubspot_deals.scans s,"
-        " jsonb_array_elements(s.attempts) attempt WHERE s.scan_id = %(scan)s AND EXISTS ("
-        " SELECT FROM hubspot_deals.scan_chunks c WHERE c.scan_id = s.scan_id"
-        " AND c.generation = %(generation)s AND c.epoch < %(epoch)s)",
-        {
-            "scan": lease.config.scan_id,
-            "generation": lease.generation,
-            "epoch": lease.epoch,
-        },
+        "SELECT max((attempt ->> 'startedAt')::timestamptz) FROM hubspot_deals.scans s,"
+        " jsonb_array_elements(s.attempts) attempt WHERE s.scan_id = %(scan)s"
+        " AND (attempt ->> 'startedAt')::timestamptz <= ("
+        " SELECT min(c.committed_at) FROM hubspot_deals.scan_chunks c WHERE c.scan_id = s.scan_id"
+        " AND c.generation = %(generation)s)",
+        {"scan": lease.config.scan_id, "generation": lease.generation},
     )
     return cursor.fetchone() or lease.taken_at
 

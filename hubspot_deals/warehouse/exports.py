@@ -4,6 +4,7 @@ Each batch is one statement that brings nothing once the snapshot is not served 
 transaction stays open and a removal under way never looks like the end of the table.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -110,6 +111,12 @@ class Column:
     is_raw: bool
     """Whether its texts are HubSpot's own, which may not fit the kind."""
     is_label: bool = False
+
+
+def neutralised(name: str) -> str:
+    """Return a column's name as `as_csv` writes a text that may be taken for a formula."""
+    is_formula = re.match(_FORMULA, name) and not re.match(_NUMBER, name)
+    return f"'{name}" if is_formula else name
 
 
 class TableReader:

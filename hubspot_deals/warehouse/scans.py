@@ -101,6 +101,22 @@ class ScanRecord(ScanHead):
     results_removed_at: datetime | None
     restarted_at: datetime | None = None
 
+    @property
+    def served_config(self) -> dict[str, Any]:
+        """What was asked for when what is served was read: not what a restart asks for."""
+        config: dict[str, Any] = self._served.get("config", self.config)
+        return config
+
+    @property
+    def served_end(self) -> datetime | None:
+        """When what is served was completed, whatever came of a restart since."""
+        end = self._served.get("endTime")
+        return self.ended_at if end is None else datetime.fromisoformat(end)
+
+    @property
+    def _served(self) -> dict[str, Any]:
+        return self.metadata.get("served") or {}
+
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:

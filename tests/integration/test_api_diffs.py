@@ -19,6 +19,7 @@ from api.testing import serve
 from benchmarks.diffs import LATER_SCAN, add_later_scan, told
 from benchmarks.serving_data import BIG_SCAN, COLUMNS, add_deals
 from hubspot_deals.cli.main import cli
+from hubspot_deals.warehouse import acceptance
 
 KEYS = "k1:" + base64.b64encode(bytes(32)).decode()
 DEALS = 1_000
@@ -355,3 +356,30 @@ def test_the_command_line_shows_a_diff(client, truth, monkeypatch):
     changes = json.loads(shown.stdout)["changes"]
     assert told(changes).items() <= truth.items()
     assert len(changes) == 60
+
+
+def test_a_scan_that_is_started_anew_is_told_as_what_it_still_serves(client, two, database):
+    before = get(client, "/api/v1/results/old/diff/new")["new"]
+    served = {"filters": {"includeArchived": True}}
+    database.execute(
+        "UPDATE hubspot_deals.scans SET config = %s, ended_at = '2024-05-06Z' WHERE scan_id = 'new'",
+        (Jsonb(served),),
+    )
+    completed = get(client, "/api/v1/results/old/diff/new")["new"]
+    assert completed != before
+    values = {
+        "scan": "new",
+        "organization": "org-1",
+        "config": Jsonb({"filters": {"properties": ["amount"]}}),
+        "hash": "",
+        "key": None,
+        "limit": 5,
+    }
+    assert database.execute(acceptance._RESTART, values).rowcount == 1
+
+    assert get(client, "/api/v1/results/old/diff/new")["new"] == completed
+    assert get(client, "/api/v1/results/old/diff/new", summary=True)["new"] == completed
+    database.execute(
+        "UPDATE hubspot_deals.scans SET outcome = 'failed', ended_at = now() WHERE scan_id = 'new'"
+    )
+    assert get(client, "/api/v1/results/old/diff/new")["new"] == completed

@@ -165,6 +165,23 @@ def test_only_what_a_spreadsheet_would_take_for_a_formula_gets_an_apostrophe(dat
     assert [row[0] for row in found] == [*(mark + text for text in FORMULAS), *NO_FORMULAS]
 
 
+def test_names_of_columns_are_no_formulas_either(database, write, tmp_path):
+    names = ["=1+1", "{=1}", "@SUM(1)", "-2+3", "http://localhost/", 'a"b,c', "plain"]
+    properties = dict.fromkeys(names, "x")
+    rows = store_deals(database, [deal(1, **properties)])
+
+    (head,) = csv.reader([write("csv", columns=names, rows=rows).decode().split("\r\n")[0]])
+    assert head == ["'=1+1", "{=1}", "'@SUM(1)", "'-2+3", *names[4:]]
+    raw = write("csv", columns=names, rows=rows, raw=True)
+    assert next(csv.reader([raw.decode().split("\r\n")[0]])) == names
+    path = tmp_path / "book.xlsx"
+    path.write_bytes(write("excel", columns=names, rows=rows))
+    cells = next(openpyxl.load_workbook(path)["deals"].iter_rows())
+    assert [(cell.value, cell.data_type, cell.hyperlink) for cell in cells] == [
+        (name, "s", None) for name in names
+    ]
+
+
 def test_one_column_of_nulls_still_has_its_rows(database, write):
     rows = store_deals(database, [deal(1, dealname="a"), deal(2), deal(3, dealname="b")])
 

@@ -185,3 +185,24 @@ def test_a_restart_that_nobody_launched_is_launched_by_the_sensor(
 
     assert (waiting.scan_id, waiting.epoch, waiting.run_id) == ("scan-1", epoch, None)
     assert waiting.waiting_seconds < 60
+
+
+def test_a_resumed_restart_is_proved_from_its_own_beginning(
+    accept, restart, run_job, look_up, query
+):
+    with SandboxProcess(deals=400, archived_share=0, **FAST) as account:
+        accept()
+        assert run_job(hubspot_url=account.url, tags={LAUNCH_EPOCH_TAG: "0"}).success
+        account.control.add_fault(
+            {"type": "status", "status": 401}, match={"kind": "list"}, after=3, times=None
+        )
+        launched = {LAUNCH_EPOCH_TAG: str(restart())}
+        assert not run_job(hubspot_url=account.url, chunk_rows=100, tags=launched).success
+        account.control.clear_faults()
+
+        assert run_job(hubspot_url=account.url, chunk_rows=100).success
+
+    attempts = look_up().attempts
+    assert [attempt["why"] for attempt in attempts] == ["start", "restart", "rerun"]
+    ((began,),) = query("SELECT document ->> 'readingBegan' FROM hubspot_deals.certificates")
+    assert began == attempts[1]["startedAt"]

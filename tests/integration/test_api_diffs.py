@@ -252,12 +252,15 @@ def test_a_scan_of_another_organization_is_like_one_that_does_not_exist(client, 
 @pytest.mark.parametrize("hidden", ["old", "new"])
 def test_both_scans_have_to_be_served(client, database, two, hidden):
     path = "/api/v1/results/old/diff/new"
-    database.execute("UPDATE hubspot_deals.scans SET outcome = NULL WHERE scan_id = %s", (hidden,))
+    database.execute(
+        "UPDATE hubspot_deals.scans SET outcome = NULL, generation = 0 WHERE scan_id = %s",
+        (hidden,),
+    )
     assert refusal(client, path)[:2] == (400, "SCAN_NOT_COMPLETED")
     assert refusal(client, path, format="ndjson")[:2] == (400, "SCAN_NOT_COMPLETED")
     database.execute(
-        "UPDATE hubspot_deals.scans SET outcome = 'completed', results_removed_at = now()"
-        " WHERE scan_id = %s",
+        "UPDATE hubspot_deals.scans SET outcome = 'completed', generation = 1,"
+        " results_removed_at = now() WHERE scan_id = %s",
         (hidden,),
     )
     code, error, message = refusal(client, path)

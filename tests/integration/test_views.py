@@ -49,6 +49,9 @@ def add_scan(database, scan_id, *, organization="org-1", ended="2024-01-01", con
             " extracted_count, columns) VALUES (%s, 1, %s, 1, 1, '{}')",
             (scan_id, table),
         )
+    database.execute(
+        "INSERT INTO hubspot_deals.scan_tables VALUES (%s, 1, 'deals', 1, 1, '{id}')", (scan_id,)
+    )
     define(database, scan_id, more.pop("properties", PROPERTIES))
     for row in (
         {"table": "users", "id": "o1", "email": "ann@example.com"},
@@ -339,3 +342,14 @@ def test_a_scan_makes_its_view_and_the_last_removal_drops_it(accept, ask, run_jo
     remove("part")
     assert views_there_are() == []
     assert query("SELECT to_regclass(%s)", f"hubspot_deals_views.{name}") == [(None,)]
+
+
+def test_a_stage_without_its_pipeline_has_a_label_only_if_that_is_certain(database):
+    add_scan(database, "s1")
+    add_row(database, "s1", table="pipeline_stages", id="lost", pipeline_id="other", label="Lost!")
+    database.execute("UPDATE hubspot_deals_extraction.deals SET pipeline = NULL")
+    refresh_view(database, "org-1")
+    assert rows_of(database, columns="dealstage_label") == [{"dealstage_label": None}]
+
+    database.execute("UPDATE hubspot_deals_extraction.deals SET dealstage = 'lost'")
+    assert rows_of(database, columns="dealstage_label") == [{"dealstage_label": "Lost!"}]

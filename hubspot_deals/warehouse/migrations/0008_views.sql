@@ -80,10 +80,13 @@ CREATE VIEW hubspot_deals.latest_lookups AS
 SELECT l.organization_id, l.scan_id,
     (SELECT jsonb_object_agg(c.load_id, null) FROM hubspot_deals.served_chunks c
         WHERE c.scan_id = l.scan_id AND c.table_name = 'deals') AS packages,
-    -- A stage is also found without its pipeline, which a scan need not have read.
-    (SELECT jsonb_object_agg(concat(p.id, '/', r.id), r.label) FROM hubspot_deals.pipeline_stages r
-        CROSS JOIN LATERAL (VALUES (''), (r.pipeline_id)) p (id)
-        WHERE r.scan_id = l.scan_id) AS stages,
+    -- A stage is also found without its pipeline, which a scan need not have read, if only one
+    -- pipeline has a stage of that id: as on result pages.
+    (SELECT jsonb_object_agg(m.key, m.label) FROM (
+        SELECT concat(r.pipeline_id, '/', r.id) AS key, min(r.label) AS label
+        FROM hubspot_deals.pipeline_stages r WHERE r.scan_id = l.scan_id
+        GROUP BY GROUPING SETS ((r.pipeline_id, r.id), (r.id))
+        HAVING GROUPING(r.pipeline_id) = 0 OR count(*) = 1) m) AS stages,
     (SELECT jsonb_object_agg(r.id, r.label) FROM hubspot_deals.pipelines r
         WHERE r.scan_id = l.scan_id AND r.id IS NOT NULL) AS pipelines,
     (SELECT jsonb_object_agg(r.id, r.email) FROM hubspot_deals.users r

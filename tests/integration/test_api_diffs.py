@@ -365,7 +365,8 @@ def test_a_scan_that_is_started_anew_is_told_as_what_it_still_serves(client, two
     before = get(client, "/api/v1/results/old/diff/new")["new"]
     served = {"filters": {"includeArchived": True}}
     database.execute(
-        "UPDATE hubspot_deals.scans SET config = %s, ended_at = '2024-05-06Z' WHERE scan_id = 'new'",
+        "UPDATE hubspot_deals.scans SET config = %s, ended_at = '2024-05-06Z'"
+        " WHERE scan_id = 'new'",
         (Jsonb(served),),
     )
     completed = get(client, "/api/v1/results/old/diff/new")["new"]

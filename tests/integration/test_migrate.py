@@ -11,8 +11,15 @@ import pytest
 from psycopg import sql
 from pydantic import SecretStr
 
+from api.dagster.testing import InMemoryDagsterGateway
+from api.main import create_app
+from api.settings import ApiSettings
+from api.testing import serve
+from benchmarks.serving_data import BIG_SCAN, add_deals
 from hubspot_deals.errors import ConfigurationError
+from hubspot_deals.warehouse import migrate as migrations
 from hubspot_deals.warehouse.migrate import migrate
+from tests.conftest import TEST_KEYS
 
 
 @pytest.fixture
@@ -49,6 +56,47 @@ def test_four_processes_at_once_apply_each_file_once(empty_database_url):
     with psycopg.connect(empty_database_url) as connection:
         applied = connection.execute("SELECT name FROM hubspot_deals.migrations").fetchall()
     assert len(applied) == len(set(applied)) >= 2
+
+
+def test_what_was_scanned_before_certificates_is_served_in_every_way(
+    empty_database_url, monkeypatch
+):
+    url = SecretStr(empty_database_url)
+    known = migrations._migration_files()
+    with monkeypatch.context() as earlier:
+        files = [file for file in known if file.name < "0007"]
+        earlier.setattr(migrations, "_migration_files", lambda: files)
+        assert len(migrate(url)) == 6
+    add_deals(empty_database_url, 500)
+
+    processes = [start(empty_database_url) for _ in range(2)]
+    ends = [(process.communicate(timeout=60), process.returncode) for process in processes]
+    assert [code for _, code in ends] == [0, 0], ends
+
+    settings = ApiSettings(database_url=url, encryption_keys=TEST_KEYS)
+    with serve(create_app(settings, gateway=InMemoryDagsterGateway())) as client:
+        results = f"/api/v1/results/{BIG_SCAN}"
+
+        def get(path):
+            answer = client.get(f"{results}/{path}")
+            assert answer.status_code == 200, answer.text
+            return answer.json()["data"]
+
+        found = get("certificate")
+        assert (found["certificate"], found["audit"]["differences"]) == (None, [])
+        assert {table["unhashedChunks"] for table in found["audit"]["tables"]} == {1}
+        page = get("result?tableName=deals&filter[amount][gt]=100&sort=-amount&limit=1")
+        assert page["pagination"]["total"] == 401
+        assert page["records"][0]["amount"] == "500.50"
+        summary = get(f"diff/{BIG_SCAN}?summary=true")["summary"]
+        assert (summary["unchanged"], summary["changed"]) == (500, 0)
+        lines = client.get(f"{results}/download/ndjson?tableName=deals").text.splitlines()
+        assert len(lines) == 500
+    with psycopg.connect(empty_database_url) as connection:
+        latest = "SELECT scan_id, deals FROM hubspot_deals_views.latest_scans"
+        assert connection.execute(latest).fetchall() == [(BIG_SCAN, 500)]
+        counted = "SELECT count(*) FROM hubspot_deals_views.latest_deals"
+        assert connection.execute(counted).fetchall() == [(500,)]
 
 
 @pytest.mark.parametrize(

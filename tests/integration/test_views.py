@@ -44,11 +44,6 @@ def add_scan(database, scan_id, *, organization="org-1", ended="2024-01-01", con
             " load_id, first_row, row_count, epoch) VALUES (%s, 1, %s, 1, %s, 1, 1, 1)",
             (scan_id, table, f"load-{scan_id}"),
         )
-        database.execute(
-            "INSERT INTO hubspot_deals.scan_tables (scan_id, generation, table_name, row_count,"
-            " extracted_count, columns) VALUES (%s, 1, %s, 1, 1, '{}')",
-            (scan_id, table),
-        )
     database.execute(
         "INSERT INTO hubspot_deals.scan_tables VALUES (%s, 1, 'deals', 1, 1, '{id}')", (scan_id,)
     )

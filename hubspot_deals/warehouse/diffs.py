@@ -11,22 +11,24 @@ from typing import Any, Final
 
 from psycopg import AsyncConnection, AsyncRawCursor
 from psycopg.rows import class_row
-from psycopg.types.numeric import Int4, Int8
+from psycopg.types.numeric import Int8
 
 from hubspot_deals.contract import DATASET_NAME
-from hubspot_deals.warehouse.results import OWN, RAW_TABLE, Snapshot
-from hubspot_deals.warehouse.states import IS_VISIBLE
+from hubspot_deals.warehouse.results import COUNTED, IS_SERVED, OWN, RAW_TABLE, Snapshot, values_of
 
 MOST_IDS: Final = 5_000
 """Of one range, so that its rows fit into PostgreSQL's memory for one hash table."""
 
+
+def _of_new(old: str) -> str:
+    """Turn what is said of the old snapshot, parameters $1 to $3, into the same of the new one."""
+    return old.replace("$1", "$4").replace("$2", "$5").replace("$3", "$6")
+
+
 _DEALS: Final = f"""
     SELECT r.id, r.archived, r.archived_at, r.properties FROM {DATASET_NAME}.deals r
-    WHERE r.scan_id = {{scan}} AND r.id > $7 AND r.id <= (SELECT last_id FROM reach)
-    AND r._dlt_load_id IN (
-        SELECT c.load_id FROM hubspot_deals.scan_chunks c
-        WHERE c.scan_id = {{scan}} AND c.generation = {{generation}} AND c.table_name = 'deals'
-    )
+    WHERE r.scan_id = $1 AND r.id > $7 AND r.id <= (SELECT last_id FROM reach)
+    AND r._dlt_load_id IN ({COUNTED.format(name="'deals'")})
 """
 
 # Whole objects are compared first: only of deals that differ is each property looked at.
@@ -50,8 +52,8 @@ _DIFFERING: Final = f"""
             o.archived AS old_archived, o.archived_at AS old_archived_at,
             n.archived AS new_archived, n.archived_at AS new_archived_at,
             o.properties AS old, n.properties AS new
-        FROM ({_DEALS.format(scan="$1", generation="$3")}) o
-        FULL JOIN ({_DEALS.format(scan="$4", generation="$6")}) n ON n.id = o.id
+        FROM ({_DEALS}) o
+        FULL JOIN ({_of_new(_DEALS)}) n ON n.id = o.id
         WHERE o.id IS NULL OR n.id IS NULL
             OR o.archived IS DISTINCT FROM n.archived
             OR o.archived_at IS DISTINCT FROM n.archived_at
@@ -62,12 +64,8 @@ _DIFFERING: Final = f"""
     )
 """
 
-_SERVED: Final = " AND ".join(
-    f"EXISTS (SELECT FROM hubspot_deals.scans s WHERE s.scan_id = ${place} AND s.seq = ${place + 1}"
-    f" AND s.generation = ${place + 2}"
-    f" AND s.results_removed_at IS NULL AND {IS_VISIBLE})"
-    for place in (1, 4)
-)
+_OLD_SERVED: Final = f"EXISTS (SELECT FROM hubspot_deals.scans s WHERE {IS_SERVED})"
+_SERVED: Final = f"{_OLD_SERVED} AND {_of_new(_OLD_SERVED)}"
 
 # What differs between two deals: property, its place, and both values as JSON.
 _VALUES: Final = """
@@ -212,18 +210,7 @@ async def count_changes(
 
 
 def _range(pair: Pair, after: str, ids: int) -> tuple[Any, ...]:
-    old, new = pair.old, pair.new
-    return (
-        old.scan_id,
-        Int4(old.seq),
-        Int4(old.generation),
-        new.scan_id,
-        Int4(new.seq),
-        Int4(new.generation),
-        after,
-        Int8(ids),
-        pair.compared,
-    )
+    return (*values_of(pair.old), *values_of(pair.new), after, Int8(ids), pair.compared)
 
 
 def _columns(snapshot: Snapshot) -> list[str]:

@@ -26,8 +26,11 @@ _ARGUMENTS: Final = 90
 _MOST_PREPARED: Final = 300
 """Columns of the widest page whose statement is prepared: PostgreSQL's plan of 2,000 takes 6 MB."""
 
-SERVED: Final = f"s.generation > 0 AND s.results_removed_at IS NULL AND {IS_VISIBLE}"
+_SERVED: Final = f"s.generation > 0 AND s.results_removed_at IS NULL AND {IS_VISIBLE}"
 """A result is served until another one takes its place, whatever the next attempt does."""
+
+IS_SERVED: Final = f"s.scan_id = $1 AND s.generation = $2 AND s.seq = $3 AND {_SERVED}"
+"""Whether a scan serves the snapshot whose `values_of` are the statement's first parameters."""
 
 COUNTED: Final = """
     SELECT c.load_id FROM hubspot_deals.scan_chunks c
@@ -42,17 +45,17 @@ _SNAPSHOT: Final = f"""
             'columns', t.columns)), '[]')
         FROM hubspot_deals.scan_tables t
         WHERE t.scan_id = s.scan_id AND t.generation = s.generation
-    ) AS tables FROM hubspot_deals.scans s WHERE s.scan_id = %s AND {SERVED}
+    ) AS tables FROM hubspot_deals.scans s WHERE s.scan_id = %s AND {_SERVED}
 """
 
 # `properties || '{}'` unpacks a big value once instead of once per property, and OFFSET keeps the
 # planner from undoing that.
-_PAGE: Final = """
+_PAGE: Final = f"""
     SELECT p.records, p.returned FROM hubspot_deals.scans s CROSS JOIN LATERAL (
-        SELECT convert_to(coalesce(string_agg({record}, {separator}), ''), 'UTF8') AS records,
+        SELECT convert_to(coalesce(string_agg({{record}}, {{separator}}), ''), 'UTF8') AS records,
             count(*) AS returned
-        FROM ({rows} OFFSET 0) r
-    ) p WHERE s.scan_id = $1 AND s.generation = $2 AND s.seq = $3 AND {served}
+        FROM ({{rows}} OFFSET 0) r
+    ) p WHERE {IS_SERVED}
 """
 
 # A row counts if its package is the one of the chunk at its place.
@@ -168,10 +171,9 @@ def values_of(snapshot: Snapshot) -> tuple[str, Int4, Int4]:
 
 async def is_served(connection: AsyncConnection[Any], snapshot: Snapshot) -> bool:
     """Tell whether a scan still serves this snapshot."""
-    cursor = await connection.execute(
-        f"SELECT EXISTS (SELECT FROM hubspot_deals.scans s"
-        f" WHERE s.scan_id = %s AND s.seq = %s AND s.generation = %s AND {SERVED})",
-        (snapshot.scan_id, snapshot.seq, snapshot.generation),
+    cursor = AsyncRawCursor(connection)
+    await cursor.execute(
+        f"SELECT EXISTS (SELECT FROM hubspot_deals.scans s WHERE {IS_SERVED})", values_of(snapshot)
     )
     return (await cursor.fetchone()) == (True,)
 
@@ -210,7 +212,6 @@ def compose_page(
         record=record,
         separator=sql.Literal(separator),
         rows=sql.SQL(_PICKED if picked else _RANGE).format(**places),
-        served=sql.SQL(SERVED),
     )
     return query.as_bytes()
 

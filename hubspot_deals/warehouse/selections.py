@@ -13,7 +13,7 @@ from psycopg import AsyncConnection, AsyncRawCursor, sql
 from psycopg.rows import scalar_row
 
 from hubspot_deals.contract import DATASET_NAME
-from hubspot_deals.warehouse.results import COUNTED, RAW_TABLE, SERVED, Snapshot, values_of
+from hubspot_deals.warehouse.results import COUNTED, IS_SERVED, RAW_TABLE, Snapshot, values_of
 
 FILTERED_TABLE: Final = RAW_TABLE
 """The table that can be filtered: the others are small."""
@@ -123,7 +123,7 @@ _ROWS: Final = f"""
                 SELECT {{columns}} FROM {{table}} r WHERE r.scan_id = $1 AND NOT {_SHORT}
             ) r WHERE r._dlt_load_id IN ({COUNTED}) AND {{conditions}} ORDER BY {{order}}
         ) r
-    ) w WHERE s.scan_id = $1 AND s.generation = $2 AND s.seq = $3 AND {SERVED}
+    ) w WHERE {IS_SERVED}
 """
 
 

@@ -1,7 +1,6 @@
 """Where the next page of a list begins, as a text that callers pass back unchanged."""
 
 import base64
-import binascii
 import hashlib
 import struct
 import zlib
@@ -18,10 +17,24 @@ from api.schemas import MAX_OFFSET
 _VERSION: Final = 1
 _FORM: Final = struct.Struct(">Biq7s")
 _CHECK: Final = struct.Struct(">I")
-_CHARACTERS: Final = (_FORM.size + _CHECK.size) * 4 // 3
-"""The bytes are such that base64 needs no padding."""
 _PLACES: Final = frozenset({b"offset", b"page", b"cursor"})
 """Parameters that say where a page begins."""
+
+
+def to_text(place: bytes) -> str:
+    """Write a place as letters, digits, `-` and `_`, with a checksum."""
+    checked = place + _CHECK.pack(zlib.crc32(place))
+    return base64.urlsafe_b64encode(checked).decode().rstrip("=")
+
+
+def from_text(text: str) -> bytes | None:
+    """Read what `to_text` wrote; None unless every character is as it was written."""
+    try:
+        checked = base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True)
+    except ValueError:
+        return None
+    place = checked[: -_CHECK.size]
+    return place if to_text(place) == text else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,29 +47,18 @@ class Cursor:
     """Stands for the list: what `mark_of` returns."""
 
     def to_text(self) -> str:
-        """Return the cursor as letters, digits, `-` and `_`."""
-        packed = _FORM.pack(_VERSION, self.snapshot, self.position, self.mark)
-        return base64.urlsafe_b64encode(packed + _CHECK.pack(zlib.crc32(packed))).decode()
+        """Return the cursor as callers carry it."""
+        return to_text(_FORM.pack(_VERSION, self.snapshot, self.position, self.mark))
 
     @classmethod
     def from_text(cls, text: str) -> "Cursor | None":
-        """Read a cursor; None unless every character is as it was written."""
-        if not text.isascii() or len(text) != _CHARACTERS:
+        """Read what the method `to_text` wrote; None for anything else."""
+        place = from_text(text)
+        if place is None or len(place) != _FORM.size:
             return None
-        try:
-            sent = base64.b64decode(text, b"-_", validate=True)
-        except binascii.Error:
-            return None
-        if len(sent) != _FORM.size + _CHECK.size:
-            return None
-        packed, check = sent[: _FORM.size], sent[_FORM.size :]
-        version, snapshot, position, mark = _FORM.unpack(packed)
+        version, snapshot, position, mark = _FORM.unpack(place)
         known = version == _VERSION and snapshot > 0 and 0 <= position <= MAX_OFFSET
-        return (
-            cls(snapshot, position, mark)
-            if known and check == _CHECK.pack(zlib.crc32(packed))
-            else None
-        )
+        return cls(snapshot, position, mark) if known else None
 
 
 @lru_cache(maxsize=1024)

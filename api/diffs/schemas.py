@@ -1,11 +1,11 @@
 """Bodies of the diff endpoint."""
 
-import base64
 from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 from pydantic import Field
 
+from api.cursors import from_text, to_text
 from api.schemas import Camel, Timestamp, fault
 
 _LONGEST_ID: Final = 255
@@ -20,14 +20,13 @@ class Position(NamedTuple):
 
     def to_cursor(self) -> str:
         """Write it as callers carry it."""
-        return base64.urlsafe_b64encode(orjson.dumps(tuple(self))).decode().rstrip("=")
+        return to_text(orjson.dumps(tuple(self)))
 
     @classmethod
     def from_cursor(cls, text: str) -> "Position":
         """Read what `to_cursor` wrote; raises the fault of a parameter for anything else."""
         try:
-            packed = text.encode("ascii")
-            unpacked = orjson.loads(base64.urlsafe_b64decode(packed + b"=" * (-len(packed) % 4)))
+            unpacked = orjson.loads(from_text(text) or b"")
         except ValueError:
             unpacked = None
         match unpacked:

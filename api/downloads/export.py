@@ -2,18 +2,16 @@
 
 import asyncio
 import logging
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from api.errors import DownloadFailedError, DownloadSpaceError, SnapshotHiddenError
+from api.processes import run_module
 from hubspot_deals.exports.order import HIDDEN, NO_ROOM, ExportOrder, Job, Progress
 
 logger = logging.getLogger(__name__)
-
-_END_SECONDS: Final = 5
 
 
 class Export:
@@ -77,29 +75,16 @@ class Export:
         `make_room` is called as the file grows and may raise DownloadSpaceError.
         """
         job = Job(self.order, str(self.path), most_bytes, connection)
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "hubspot_deals.exports",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        assert process.stdin is not None  # noqa: S101
-        assert process.stdout is not None  # noqa: S101
-        try:
-            process.stdin.write(job.to_json())
-            process.stdin.close()
-            whole: Progress | None = None
-            async for line in process.stdout:
+        whole: Progress | None = None
+        async with run_module("hubspot_deals.exports", job.to_json()) as child:
+            async for line in child.output:
                 progress = Progress.from_json(line)
                 if progress.sha256 is not None:
                     whole = progress
                 else:
                     await self.advance(progress)
                 make_room()
-            code = await process.wait()
-        finally:
-            await _end(process)
+            code = await child.wait()
         if code == 0 and whole is not None:
             # Only now: a process that dies after its last word has not closed the file.
             await self.advance(whole)
@@ -114,13 +99,3 @@ def _reason(code: int) -> Exception:
         return DownloadSpaceError()
     logger.error("An export process ended with code %s", code)
     return DownloadFailedError()
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), _END_SECONDS)
-        except TimeoutError:
-            process.kill()
-            await process.wait()

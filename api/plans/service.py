@@ -5,8 +5,6 @@ The token goes there by standard input and is kept nowhere.
 
 import asyncio
 import logging
-import sys
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -20,6 +18,7 @@ from api.errors import (
     PlanningFailedError,
 )
 from api.plans.schemas import Plan, TokenReport
+from api.processes import run_module
 from hubspot_deals.contract import ScanConfig
 from hubspot_deals.planning.order import Fault, Finding, Inquiry
 
@@ -70,23 +69,11 @@ class Planner:
 
 
 async def _run(inquiry: Inquiry) -> Finding:
-    """Let a process answer; its errors go to this one's standard error."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "hubspot_deals.planning",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        output, _ = await process.communicate(inquiry.to_json())
-    finally:
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-    if process.returncode != 0:
-        logger.error("A planning process ended with code %s", process.returncode)
+    async with run_module("hubspot_deals.planning", inquiry.to_json()) as child:
+        output = await child.output.read()
+        code = await child.wait()
+    if code != 0:
+        logger.error("A planning process ended with code %s", code)
         raise PlanningFailedError
     return Finding.from_json(output)
 

@@ -1,112 +1,22 @@
 import json
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from click.testing import CliRunner, Result
 from fastapi import FastAPI
 
 from api.testing import serve
 from hubspot_deals.cli.client import ServiceClient
-from hubspot_deals.cli.main import cli
-from hubspot_deals.cli.settings import CommandLine
 from hubspot_deals.cli.stack import psql_call
 from hubspot_deals.local.ports import free_ports
 from hubspot_deals.local.readiness import check_hubspot_url
+from tests.unit.cli_service import FakeService, run
+
+pytestmark = pytest.mark.usefixtures("no_settings")
 
 TOKEN = "canary-token-0000"
-
-
-@dataclass
-class FakeService:
-    """The REST API's endpoints, as far as the command line uses them."""
-
-    statuses: list[str] = field(default_factory=lambda: ["completed"])
-    rows: int = 3
-    rerun_at: int | None = None
-    refusal: httpx.Response | None = None
-    requests: list[httpx.Request] = field(default_factory=list)
-
-    def __call__(self, request: httpx.Request) -> httpx.Response:
-        self.requests.append(request)
-        if self.refusal is not None:
-            return self.refusal
-        path = request.url.path.removeprefix("/api/v1")
-        routes = {
-            "/scan/start": self._start,
-            "/scan/s1/status": self._status,
-            "/scan/list": self._list,
-            "/results/s1/tables": self._tables,
-            "/results/s1/result": self._rows,
-        }
-        if path not in routes:
-            return httpx.Response(404, json={"success": False, "message": "No scan found"})
-        if self.rerun_at is not None and request.url.params.get("offset") == str(self.rerun_at):
-            return httpx.Response(409, json={"success": False, "message": "replaced"})
-        answer = routes[path](request)
-        return httpx.Response(202 if path == "/scan/start" else 200, json=answer)
-
-    def _start(self, _: httpx.Request) -> Any:
-        return {"success": True, "message": "accepted"}
-
-    def _status(self, _: httpx.Request) -> Any:
-        status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
-        return {
-            "success": True,
-            "data": {
-                "scanId": "s1",
-                "organizationId": "o",
-                "status": status,
-                "recordsExtracted": 1234,
-                "errorMessage": "no scope" if status == "failed" else None,
-                "checkpointInfo": {"progress": 45.5},
-            },
-        }
-
-    def _list(self, _: httpx.Request) -> Any:
-        scan = {"scanId": "s1", "organizationId": "o", "status": "failed", "recordsExtracted": 7}
-        return {"success": True, "data": {"scans": [scan], "pagination": {"total": 1}}}
-
-    def _tables(self, _: httpx.Request) -> Any:
-        tables = [{"name": "deals", "rowCount": self.rows, "extractedCount": self.rows}]
-        return {"success": True, "data": {"scanId": "s1", "tables": tables, "totalTables": 1}}
-
-    def _rows(self, request: httpx.Request) -> Any:
-        limit, offset = (int(request.url.params[name]) for name in ("limit", "offset"))
-        positions = range(offset, min(offset + limit, self.rows))
-        records = [{"id": str(n), "amount": None if n else "1.50"} for n in positions]
-        return {
-            "success": True,
-            "data": {
-                "tableName": request.url.params["tableName"],
-                "records": records,
-                "columns": ["id", "amount"],
-                "snapshot": 4,
-                "pagination": {
-                    "total": self.rows,
-                    "limit": limit,
-                    "offset": offset,
-                    "hasMore": offset + len(records) < self.rows,
-                    "returned": len(records),
-                },
-            },
-        }
-
-
-def run(service: Any, *arguments: str, **invocation: Any) -> Result:
-    transport = httpx.MockTransport(service)
-    return CliRunner().invoke(cli, arguments, obj=CommandLine(transport), **invocation)
-
-
-@pytest.fixture(autouse=True)
-def _no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("HUBSPOT_DEALS_ACCESS_TOKEN", raising=False)
-    monkeypatch.delenv("HUBSPOT_DEALS_API_URL", raising=False)
-    monkeypatch.delenv("HUBSPOT_DEALS_DATA_DIR", raising=False)
 
 
 def test_start_sends_what_the_options_say() -> None:
@@ -309,60 +219,6 @@ def test_list_shows_scans() -> None:
 
     assert "s1" in result.stdout
     assert "1 of 1" in result.stdout
-
-
-def test_results_lists_tables_then_shows_rows() -> None:
-    tables = run(FakeService(), "results", "s1")
-    rows = run(FakeService(), "results", "s1", "--table", "deals", "--limit", "2")
-
-    assert "deals" in tables.stdout
-    assert "2 of 3 rows" in rows.stdout
-
-
-def test_all_rows_come_as_ndjson_page_after_page() -> None:
-    service = FakeService(rows=1201)
-
-    result = run(service, "results", "s1", "--table", "deals", "--all")
-
-    assert [json.loads(line)["id"] for line in result.stdout.splitlines()] == [
-        str(number) for number in range(1201)
-    ]
-    assert len(service.requests) == 3
-
-
-def test_all_rows_are_of_the_first_pages_snapshot() -> None:
-    service = FakeService(rows=1201)
-
-    run(service, "results", "s1", "--table", "deals", "--all")
-
-    asked = [request.url.params.get("snapshot") for request in service.requests]
-    assert asked == [None, "4", "4"]
-
-
-def test_a_result_that_is_replaced_while_it_is_read_is_to_be_read_again() -> None:
-    service = FakeService(rows=1201, rerun_at=500)
-
-    result = run(service, "results", "s1", "--table", "deals", "--all")
-
-    assert result.exit_code == 5
-    assert "start over" in result.stderr
-
-
-def test_all_rows_come_as_csv_with_one_header() -> None:
-    service = FakeService(rows=501)
-
-    result = run(service, "results", "s1", "--table", "deals", "--all", "--format", "csv")
-
-    lines = result.stdout.splitlines()
-    assert lines[:3] == ["id,amount", "0,1.50", "1,"]
-    assert len(lines) == 502
-
-
-@pytest.mark.parametrize(
-    "arguments", [("--all",), ("--format", "csv"), ("--table", "deals", "--all", "--json")]
-)
-def test_results_refuses_what_makes_no_sense(arguments: tuple[str, ...]) -> None:
-    assert run(FakeService(), "results", "s1", *arguments).exit_code == 2
 
 
 def test_sql_without_a_stack_says_so() -> None:

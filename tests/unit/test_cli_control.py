@@ -5,17 +5,10 @@ from typing import Any
 
 import httpx
 import pytest
-from click.testing import CliRunner, Result
 
-from hubspot_deals.cli.main import cli
-from hubspot_deals.cli.settings import CommandLine
+from tests.unit.cli_service import run
 
-
-@pytest.fixture(autouse=True)
-def _no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in ("ACCESS_TOKEN", "API_URL", "DATA_DIR"):
-        monkeypatch.delenv(f"HUBSPOT_DEALS_{name}", raising=False)
+pytestmark = pytest.mark.usefixtures("no_settings")
 
 
 class Service:
@@ -38,11 +31,6 @@ def shown(status: str, **more: Any) -> httpx.Response:
     scan = {"scanId": "s1", "status": status, "recordsExtracted": 7, "resumeAt": None}
     scan |= {"checkpointInfo": {"progress": 45.5}}
     return httpx.Response(200, json={"success": True, "data": scan | more})
-
-
-def run(service: Service, *arguments: str, **invocation: Any) -> Result:
-    command_line = CommandLine(httpx.MockTransport(service))
-    return CliRunner().invoke(cli, arguments, obj=command_line, **invocation)
 
 
 @pytest.mark.parametrize("verb", ["pause", "resume", "cancel"])

@@ -8,6 +8,9 @@ from click.testing import CliRunner, Result
 from hubspot_deals.cli.main import cli
 from hubspot_deals.cli.settings import CommandLine
 
+pytestmark = pytest.mark.usefixtures("no_settings")
+
+
 SUMMARY = {
     "old": {"scanId": "a", "filters": {"includeArchived": False}},
     "new": {"scanId": "b", "filters": {"includeArchived": True}},
@@ -42,13 +45,6 @@ def answer(request: httpx.Request) -> httpx.Response:
     pagination = {"hasMore": not is_last, "nextCursor": None if is_last else str(number + 1)}
     data = {"changes": changes, "pagination": pagination}
     return httpx.Response(200, json={"success": True, "data": data})
-
-
-@pytest.fixture(autouse=True)
-def _no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("HUBSPOT_DEALS_API_URL", raising=False)
-    monkeypatch.delenv("HUBSPOT_DEALS_DATA_DIR", raising=False)
 
 
 def run(*arguments: str) -> Result:

@@ -1,17 +1,66 @@
-"""How `hubspot-deals results` asks for some deals in another order."""
+"""How `hubspot-deals results` shows tables and rows, all of them or some in another order."""
 
-from typing import Any
+import json
 
 import pytest
 
-from tests.unit.test_cli import FakeService, run
+from tests.unit.cli_service import FakeService, run
+
+pytestmark = pytest.mark.usefixtures("no_settings")
 
 
-@pytest.fixture(autouse=True)
-def _no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in ("ACCESS_TOKEN", "API_URL", "DATA_DIR"):
-        monkeypatch.delenv(f"HUBSPOT_DEALS_{name}", raising=False)
+def test_results_lists_tables_then_shows_rows() -> None:
+    tables = run(FakeService(), "results", "s1")
+    rows = run(FakeService(), "results", "s1", "--table", "deals", "--limit", "2")
+
+    assert "deals" in tables.stdout
+    assert "2 of 3 rows" in rows.stdout
+
+
+def test_all_rows_come_as_ndjson_page_after_page() -> None:
+    service = FakeService(rows=1201)
+
+    result = run(service, "results", "s1", "--table", "deals", "--all")
+
+    assert [json.loads(line)["id"] for line in result.stdout.splitlines()] == [
+        str(number) for number in range(1201)
+    ]
+    assert len(service.requests) == 3
+
+
+def test_all_rows_are_of_the_first_pages_snapshot() -> None:
+    service = FakeService(rows=1201)
+
+    run(service, "results", "s1", "--table", "deals", "--all")
+
+    asked = [request.url.params.get("snapshot") for request in service.requests]
+    assert asked == [None, "4", "4"]
+
+
+def test_a_result_that_is_replaced_while_it_is_read_is_to_be_read_again() -> None:
+    service = FakeService(rows=1201, rerun_at=500)
+
+    result = run(service, "results", "s1", "--table", "deals", "--all")
+
+    assert result.exit_code == 5
+    assert "start over" in result.stderr
+
+
+def test_all_rows_come_as_csv_with_one_header() -> None:
+    service = FakeService(rows=501)
+
+    result = run(service, "results", "s1", "--table", "deals", "--all", "--format", "csv")
+
+    lines = result.stdout.splitlines()
+    assert lines[:3] == ["id,amount", "0,1.50", "1,"]
+    assert len(lines) == 502
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--all",), ("--format", "csv"), ("--table", "deals", "--all", "--json")]
+)
+def test_results_refuses_what_makes_no_sense(arguments: tuple[str, ...]) -> None:
+    assert run(FakeService(), "results", "s1", *arguments).exit_code == 2
 
 
 def test_filters_and_sorting_are_asked_for_on_every_page() -> None:

@@ -1,13 +1,18 @@
 """Accepts scans the way the REST facade does, and carries them out with real Dagster."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import dagster as dg
+import httpx
 import psycopg
 import pytest
-from pydantic import HttpUrl
+from pydantic import HttpUrl, SecretStr
 
+from api.dagster.testing import InMemoryDagsterGateway
+from api.main import create_app
+from api.settings import ApiSettings
+from api.testing import serve
 from hubspot_deals.contract import ScanConfig, ScanFilters
 from hubspot_deals.definitions import build_definitions
 from hubspot_deals.defs.resources import PipelineSettingsResource
@@ -18,7 +23,7 @@ from hubspot_deals.warehouse.credentials import KeyRing
 from hubspot_deals.warehouse.removal import mark_scan_for_removal
 from hubspot_deals.warehouse.scans import ScanRecord, get_scan
 from hubspot_deals.warehouse.transitions import cancel_scan, pause_scan, resume_scan
-from tests.conftest import TEST_TOKEN
+from tests.conftest import TEST_KEYS, TEST_TOKEN
 
 ASKED = {
     "cancel": cancel_scan,
@@ -26,6 +31,35 @@ ASKED = {
     "resume": resume_scan,
     "remove": mark_scan_for_removal,
 }
+
+
+@pytest.fixture
+def api_settings(database_url: str) -> ApiSettings:
+    """The REST facade's settings; nothing listens where HubSpot would."""
+    return ApiSettings(
+        database_url=SecretStr(database_url),
+        encryption_keys=TEST_KEYS,
+        hubspot_url=HttpUrl("http://127.0.0.1:9"),
+    )
+
+
+@pytest.fixture
+def gateway() -> InMemoryDagsterGateway:
+    return InMemoryDagsterGateway()
+
+
+@pytest.fixture
+def client(api_settings: ApiSettings, gateway: InMemoryDagsterGateway) -> Iterator[httpx.Client]:
+    """A client of the REST facade on the test's database."""
+    with serve(create_app(api_settings, gateway=gateway)) as client:
+        yield client
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[psycopg.Connection]:
+    """A connection to the test's database."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        yield connection
 
 
 @pytest.fixture

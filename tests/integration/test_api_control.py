@@ -19,7 +19,8 @@ from api.settings import ApiSettings
 from api.testing import serve
 from hubspot_deals.warehouse.removal import mark_scan_for_removal
 from hubspot_deals.warehouse.states import LEASE_LOCK_CLASS
-from tests.integration.test_api_scans import KEYS, start, status_of, wait_for
+from tests.conftest import TEST_KEYS
+from tests.integration.test_api_scans import start, status_of, wait_for
 
 ENDED = "started_at = now(), ended_at = now()"
 FACTS = {
@@ -38,24 +39,6 @@ ALLOWED = {
     "resume": (202, {"paused", "crashed"}),
     "remove": (200, {"completed", "failed", "cancelled", "crashed"}),
 }
-
-
-@pytest.fixture
-def gateway():
-    return InMemoryDagsterGateway()
-
-
-@pytest.fixture
-def client(database_url, gateway):
-    settings = ApiSettings(database_url=SecretStr(database_url), encryption_keys=SecretStr(KEYS))
-    with serve(create_app(settings, gateway=gateway)) as client:
-        yield client
-
-
-@pytest.fixture
-def database(database_url):
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield connection
 
 
 @pytest.fixture
@@ -252,7 +235,7 @@ class BlockedGateway(InMemoryDagsterGateway):
 def test_a_launch_that_is_overtaken_by_a_pause_does_not_become_the_scans_run(
     database_url, database
 ):
-    settings = ApiSettings(database_url=SecretStr(database_url), encryption_keys=SecretStr(KEYS))
+    settings = ApiSettings(database_url=SecretStr(database_url), encryption_keys=TEST_KEYS)
     gateway = BlockedGateway()
     with serve(create_app(settings, gateway=gateway)) as client:
         start(client)

@@ -1,27 +1,20 @@
 """Diffs of two scans over HTTP, on a real PostgreSQL."""
 
-import base64
 import json
 from collections import Counter
 
 import httpx
-import psycopg
 import pytest
 from click.testing import CliRunner
 from psycopg.types.json import Jsonb
-from pydantic import SecretStr
 
-from api.dagster.testing import InMemoryDagsterGateway
+from api.cursors import to_text
 from api.diffs import service
-from api.main import create_app
-from api.settings import ApiSettings
-from api.testing import serve
 from benchmarks.diffs import LATER_SCAN, add_later_scan, told
 from benchmarks.serving_data import BIG_SCAN, COLUMNS, add_deals
 from hubspot_deals.cli.main import cli
 from hubspot_deals.warehouse import acceptance
 
-KEYS = "k1:" + base64.b64encode(bytes(32)).decode()
 DEALS = 1_000
 CHANGES = 80
 PATH = f"/api/v1/results/{BIG_SCAN}/diff/{LATER_SCAN}"
@@ -30,19 +23,6 @@ HIDES = {
     "run again": "UPDATE hubspot_deals.scans SET generation = 2 WHERE scan_id = %s",
     "started anew": "UPDATE hubspot_deals.scans SET seq = DEFAULT WHERE scan_id = %s",
 }
-
-
-@pytest.fixture
-def client(database_url):
-    settings = ApiSettings(database_url=SecretStr(database_url), encryption_keys=SecretStr(KEYS))
-    with serve(create_app(settings, gateway=InMemoryDagsterGateway())) as client:
-        yield client
-
-
-@pytest.fixture
-def database(database_url):
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield connection
 
 
 @pytest.fixture
@@ -311,7 +291,7 @@ def test_a_stream_whose_snapshot_is_hidden_is_cut_off(
         "Ä",
         "\x00",
         *(
-            base64.urlsafe_b64encode(inner).decode()
+            to_text(inner)
             for inner in (
                 b"",
                 b"null",

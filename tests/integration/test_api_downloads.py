@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import httpx
-import psycopg
 import pytest
 from click.testing import CliRunner
 from pydantic import SecretStr
@@ -22,8 +21,8 @@ from api.settings import ApiSettings
 from api.testing import serve
 from benchmarks.serving_data import BIG_SCAN, COLUMNS, add_deals
 from hubspot_deals.cli.main import cli
+from tests.conftest import TEST_KEYS
 
-KEYS = "k1:" + base64.b64encode(bytes(32)).decode()
 FORMATS = {
     "json": ("json", "application/json"),
     "ndjson": ("ndjson", "application/x-ndjson"),
@@ -39,7 +38,7 @@ _SLOW_BYTES = 65_536
 def settings(database_url, tmp_path):
     return ApiSettings(
         database_url=SecretStr(database_url),
-        encryption_keys=SecretStr(KEYS),
+        encryption_keys=TEST_KEYS,
         download_dir=tmp_path,
     )
 
@@ -48,12 +47,6 @@ def settings(database_url, tmp_path):
 def client(settings):
     with serve(create_app(settings, gateway=InMemoryDagsterGateway())) as client:
         yield client
-
-
-@pytest.fixture
-def database(database_url):
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield connection
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The health check and what stands on it, with a real PostgreSQL that works, hangs or is gone."""
 
 import asyncio
-import base64
 import contextlib
 import socket
 import threading
@@ -20,8 +19,7 @@ from api.main import create_app
 from api.settings import ApiSettings
 from api.testing import serve
 from hubspot_deals.warehouse.results import _page_query
-
-KEYS = "k1:" + base64.b64encode(bytes(32)).decode()
+from tests.conftest import TEST_KEYS
 
 
 class FreezableProxy:
@@ -78,9 +76,7 @@ class FreezableProxy:
 @contextlib.contextmanager
 def api(database_url, gateway=None, **settings):
     values = {"hubspot_url": "http://127.0.0.1:9"} | settings
-    chosen = ApiSettings(
-        database_url=SecretStr(database_url), encryption_keys=SecretStr(KEYS), **values
-    )
+    chosen = ApiSettings(database_url=SecretStr(database_url), encryption_keys=TEST_KEYS, **values)
     with serve(create_app(chosen, gateway=gateway or InMemoryDagsterGateway())) as client:
         yield client
 
@@ -249,7 +245,7 @@ def test_a_database_that_restarts_costs_no_request_an_error(database_url):
 
 
 def test_a_connection_that_ends_while_it_is_read_on_costs_no_error(database_url):
-    settings = ApiSettings(database_url=SecretStr(database_url), encryption_keys=SecretStr(KEYS))
+    settings = ApiSettings(database_url=SecretStr(database_url), encryption_keys=TEST_KEYS)
     ends = ["SELECT pg_terminate_backend(pg_backend_pid())", "SELECT 7"]
 
     async def ask(connection):
@@ -267,7 +263,7 @@ def test_a_connection_has_the_options_of_its_url_beside_those_of_the_api(databas
     url = make_conninfo(
         database_url, options="-c search_path=elsewhere -c jit=on", client_encoding="LATIN1"
     )
-    settings = ApiSettings(database_url=SecretStr(url), encryption_keys=SecretStr(KEYS))
+    settings = ApiSettings(database_url=SecretStr(url), encryption_keys=TEST_KEYS)
     names = ("search_path", "statement_timeout", "jit", "client_encoding")
 
     async def ask():
@@ -283,7 +279,7 @@ def test_a_connection_has_the_options_of_its_url_beside_those_of_the_api(databas
 
 
 def test_a_page_is_found_by_its_index_also_by_a_plan_made_while_the_table_was_small(database_url):
-    settings = ApiSettings(database_url=SecretStr(database_url), encryption_keys=SecretStr(KEYS))
+    settings = ApiSettings(database_url=SecretStr(database_url), encryption_keys=TEST_KEYS)
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(
             "INSERT INTO hubspot_deals_extraction.deals (scan_id, row_no, id, _dlt_load_id)"

@@ -4,44 +4,33 @@ import io
 import json
 
 import openpyxl
-import psycopg
 import pytest
 from pyarrow import parquet
-from pydantic import SecretStr
 
-from api.dagster.testing import InMemoryDagsterGateway
-from api.main import create_app
-from api.settings import ApiSettings
-from api.testing import serve
-from tests.integration.test_api_pages import KEYS, URL, add_scan, get
+from tests.integration.test_api_pages import URL, add_scan, get
 
 
-def test_labels_are_of_the_deals_own_pipeline_owner_and_snapshot(database_url):
-    settings = ApiSettings(database_url=SecretStr(database_url), encryption_keys=SecretStr(KEYS))
-    with (
-        psycopg.connect(database_url, autocommit=True) as database,
-        serve(create_app(settings, gateway=InMemoryDagsterGateway())) as client,
-    ):
-        add_scan(database, "scan-1", 4)
-        add_labels(database)
-        plain = get(client, "scan-1").json()["data"]
-        page = get(client, "scan-1", expand="labels", sort="amount").json()["data"]
-        users = client.get(URL.format("scan-1"), params={"tableName": "users", "expand": "labels"})
-        database.execute("UPDATE hubspot_deals_extraction.deals SET pipeline = NULL")
-        unknown = get(client, "scan-1", expand="labels").json()["data"]["records"]
-        database.execute("UPDATE hubspot_deals_extraction.deals SET pipeline = 'main'")
-        csv = client.get(
-            "/api/v1/results/scan-1/download/csv",
-            params={
-                "tableName": "deals",
-                "columns": "id,dealstage_label,pipeline_label,owner_email",
-                "expand": "labels",
-            },
-        )
-        unexpanded = client.get(
-            "/api/v1/results/scan-1/download/csv",
-            params={"tableName": "deals", "columns": "id,owner_email"},
-        )
+def test_labels_are_of_the_deals_own_pipeline_owner_and_snapshot(client, database):
+    add_scan(database, "scan-1", 4)
+    add_labels(database)
+    plain = get(client, "scan-1").json()["data"]
+    page = get(client, "scan-1", expand="labels", sort="amount").json()["data"]
+    users = client.get(URL.format("scan-1"), params={"tableName": "users", "expand": "labels"})
+    database.execute("UPDATE hubspot_deals_extraction.deals SET pipeline = NULL")
+    unknown = get(client, "scan-1", expand="labels").json()["data"]["records"]
+    database.execute("UPDATE hubspot_deals_extraction.deals SET pipeline = 'main'")
+    csv = client.get(
+        "/api/v1/results/scan-1/download/csv",
+        params={
+            "tableName": "deals",
+            "columns": "id,dealstage_label,pipeline_label,owner_email",
+            "expand": "labels",
+        },
+    )
+    unexpanded = client.get(
+        "/api/v1/results/scan-1/download/csv",
+        params={"tableName": "deals", "columns": "id,owner_email"},
+    )
 
     new = ["dealstage_label", "pipeline_label", "owner_email"]
     assert page["columns"] == [*plain["columns"], *new]
@@ -104,21 +93,14 @@ def add_labels(database):
         )
 
 
-def test_a_property_of_a_labels_name_stays_what_it_is(database_url):
-    settings = ApiSettings(database_url=SecretStr(database_url), encryption_keys=SecretStr(KEYS))
-    with (
-        psycopg.connect(database_url, autocommit=True) as database,
-        serve(create_app(settings, gateway=InMemoryDagsterGateway())) as client,
-    ):
-        add_scan(database, "scan-1", 1)
-        database.execute(
-            "UPDATE hubspot_deals.scan_tables SET columns = columns || '{owner_email}'"
-        )
-        database.execute(
-            "UPDATE hubspot_deals_extraction.deals"
-            """ SET properties = properties || '{"owner_email": "theirs"}'"""
-        )
-        data = get(client, "scan-1", expand="labels").json()["data"]
+def test_a_property_of_a_labels_name_stays_what_it_is(client, database):
+    add_scan(database, "scan-1", 1)
+    database.execute("UPDATE hubspot_deals.scan_tables SET columns = columns || '{owner_email}'")
+    database.execute(
+        "UPDATE hubspot_deals_extraction.deals"
+        """ SET properties = properties || '{"owner_email": "theirs"}'"""
+    )
+    data = get(client, "scan-1", expand="labels").json()["data"]
 
     assert data["columns"][-3:] == ["owner_email", "dealstage_label", "pipeline_label"]
     assert data["records"][0]["owner_email"] == "theirs"
@@ -126,16 +108,11 @@ def test_a_property_of_a_labels_name_stays_what_it_is(database_url):
 
 
 @pytest.mark.parametrize("form", ["json", "ndjson", "excel", "parquet"])
-def test_files_of_every_form_have_labels(database_url, form):
-    settings = ApiSettings(database_url=SecretStr(database_url), encryption_keys=SecretStr(KEYS))
-    with (
-        psycopg.connect(database_url, autocommit=True) as database,
-        serve(create_app(settings, gateway=InMemoryDagsterGateway())) as client,
-    ):
-        add_scan(database, "scan-1", 4)
-        add_labels(database)
-        params = {"tableName": "deals", "columns": "id,owner_email", "expand": "labels"}
-        sent = client.get(f"/api/v1/results/scan-1/download/{form}", params=params)
+def test_files_of_every_form_have_labels(client, database, form):
+    add_scan(database, "scan-1", 4)
+    add_labels(database)
+    params = {"tableName": "deals", "columns": "id,owner_email", "expand": "labels"}
+    sent = client.get(f"/api/v1/results/scan-1/download/{form}", params=params)
 
     assert sent.status_code == 200
     assert rows_of(form, sent.content)[:2] == [("1", "one@example.com"), ("2", None)]

@@ -1,27 +1,8 @@
 """Listing and counting scans over HTTP, on a real PostgreSQL."""
 
-import psycopg
 import pytest
-from pydantic import SecretStr
 
-from api.dagster.testing import InMemoryDagsterGateway
-from api.main import create_app
-from api.settings import ApiSettings
-from api.testing import serve
-from tests.integration.test_api_scans import KEYS, start
-
-
-@pytest.fixture
-def client(database_url):
-    settings = ApiSettings(database_url=SecretStr(database_url), encryption_keys=SecretStr(KEYS))
-    with serve(create_app(settings, gateway=InMemoryDagsterGateway())) as client:
-        yield client
-
-
-@pytest.fixture
-def database(database_url):
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield connection
+from tests.integration.test_api_scans import start
 
 
 def test_a_list_is_newest_first_and_pages_add_up(client):

@@ -1,34 +1,15 @@
 """Cleaning up old results and finding crashed scans over HTTP, on a real PostgreSQL."""
 
-import psycopg
 import pytest
-from pydantic import SecretStr
 
-from api.dagster.testing import InMemoryDagsterGateway
-from api.main import create_app
-from api.settings import ApiSettings
-from api.testing import serve
 from tests.integration.test_api_control import put, stored_deals
-from tests.integration.test_api_scans import KEYS, status_of, wait_for
+from tests.integration.test_api_scans import status_of, wait_for
 
 __all__ = ["put"]
 
 CLEANUP = "/api/v1/maintenance/cleanup"
 DETECT = "/api/v1/maintenance/detect-crashed"
 JSON = {"Content-Type": "application/json"}
-
-
-@pytest.fixture
-def client(database_url):
-    settings = ApiSettings(database_url=SecretStr(database_url), encryption_keys=SecretStr(KEYS))
-    with serve(create_app(settings, gateway=InMemoryDagsterGateway())) as client:
-        yield client
-
-
-@pytest.fixture
-def database(database_url):
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield connection
 
 
 def age(database, days):

@@ -4,7 +4,6 @@ With filters and sorting too, whose ties and missing values must not move betwee
 """
 
 import asyncio
-import base64
 import re
 
 import psycopg
@@ -19,8 +18,8 @@ from api.results.filters import read_selection
 from api.settings import ApiSettings
 from api.testing import serve
 from hubspot_deals.warehouse.selections import _rows_query
+from tests.conftest import TEST_KEYS
 
-KEYS = "k1:" + base64.b64encode(bytes(32)).decode()
 COLUMNS = ["id", "amount", "dealstage", "pipeline", "closedate", "hubspot_owner_id", "archived"]
 URL = "/api/v1/results/{}/result"
 SIZES = [0, 1, 100, 1_001, 5_000]
@@ -42,7 +41,7 @@ def url(postgres):
 
 @pytest.fixture(scope="module")
 def client(url):
-    settings = ApiSettings(database_url=SecretStr(url), encryption_keys=SecretStr(KEYS))
+    settings = ApiSettings(database_url=SecretStr(url), encryption_keys=TEST_KEYS)
     with serve(create_app(settings, gateway=InMemoryDagsterGateway())) as client:
         yield client
 
@@ -331,7 +330,7 @@ def test_hostile_values_are_refused_or_match_nothing(client):
 
 @pytest.mark.parametrize("params", [{}, {"sort": "amount"}])
 def test_a_cursor_ends_with_its_snapshot(database_url, params):
-    settings = ApiSettings(database_url=SecretStr(database_url), encryption_keys=SecretStr(KEYS))
+    settings = ApiSettings(database_url=SecretStr(database_url), encryption_keys=TEST_KEYS)
     with (
         psycopg.connect(database_url, autocommit=True) as database,
         serve(create_app(settings, gateway=InMemoryDagsterGateway())) as client,
@@ -354,7 +353,7 @@ def test_a_cursor_ends_with_its_snapshot(database_url, params):
 
 
 def test_a_filter_is_answered_by_its_index_alone(url):
-    settings = ApiSettings(database_url=SecretStr(url), encryption_keys=SecretStr(KEYS))
+    settings = ApiSettings(database_url=SecretStr(url), encryption_keys=TEST_KEYS)
     selection = read_selection([("filter[dealstage]", "stage-2"), ("sort", "-amount,closedate")])
 
     async def explain():

@@ -3,16 +3,10 @@
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-import psycopg
 import pytest
-from pydantic import SecretStr
 
-from api.dagster.testing import InMemoryDagsterGateway
-from api.main import create_app
-from api.settings import ApiSettings
-from api.testing import serve
 from tests.integration.test_api_control import FACTS, put_scan
-from tests.integration.test_api_scans import KEYS, TOKEN, wait_for
+from tests.integration.test_api_scans import TOKEN, wait_for
 
 HAS_ENDED = {"completed", "failed", "cancelled", "crashed"}
 BODY = {
@@ -21,28 +15,6 @@ BODY = {
     "auth": {"accessToken": TOKEN},
     "dateRange": {"startDate": "2024-01-01", "endDate": "2024-01-31"},
 }
-
-
-@pytest.fixture
-def gateway():
-    return InMemoryDagsterGateway()
-
-
-@pytest.fixture
-def client(database_url, gateway):
-    settings = ApiSettings(
-        database_url=SecretStr(database_url),
-        encryption_keys=SecretStr(KEYS),
-        hubspot_url="http://127.0.0.1:9",
-    )
-    with serve(create_app(settings, gateway=gateway)) as client:
-        yield client
-
-
-@pytest.fixture
-def database(database_url):
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield connection
 
 
 @pytest.fixture

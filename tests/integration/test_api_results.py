@@ -1,32 +1,9 @@
 """Paging through a completed scan's tables over HTTP, on a real PostgreSQL."""
 
-import base64
-
-import psycopg
 import pytest
 from psycopg.types.json import Jsonb
-from pydantic import SecretStr
 
-from api.dagster.testing import InMemoryDagsterGateway
-from api.main import create_app
-from api.settings import ApiSettings
-from api.testing import serve
-
-KEYS = "k1:" + base64.b64encode(bytes(32)).decode()
 DEAL_COLUMNS = ["id", "dealname", "amount", "archived", "archivedAt"]
-
-
-@pytest.fixture
-def client(database_url):
-    settings = ApiSettings(database_url=SecretStr(database_url), encryption_keys=SecretStr(KEYS))
-    with serve(create_app(settings, gateway=InMemoryDagsterGateway())) as client:
-        yield client
-
-
-@pytest.fixture
-def database(database_url):
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield connection
 
 
 @pytest.fixture

@@ -1,12 +1,10 @@
 """Starting and following scans over HTTP, on a real PostgreSQL."""
 
 import asyncio
-import base64
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import psycopg
 import pytest
 from pydantic import SecretStr
 
@@ -15,27 +13,9 @@ from api.main import create_app
 from api.settings import ApiSettings
 from api.testing import serve
 from hubspot_deals.warehouse.credentials import KeyRing, SealedToken
+from tests.conftest import TEST_KEYS
 
 TOKEN = "canary-token-0123456789"
-KEYS = "k1:" + base64.b64encode(bytes(32)).decode()
-
-
-@pytest.fixture
-def gateway():
-    return InMemoryDagsterGateway()
-
-
-@pytest.fixture
-def client(database_url, gateway):
-    settings = ApiSettings(database_url=SecretStr(database_url), encryption_keys=SecretStr(KEYS))
-    with serve(create_app(settings, gateway=gateway)) as client:
-        yield client
-
-
-@pytest.fixture
-def database(database_url):
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield connection
 
 
 def scan(scan_id="scan-1", organization_id="org-1", **filters):
@@ -129,7 +109,7 @@ def test_a_scan_whose_run_died_before_it_began_goes_on_waiting(client, gateway, 
 @pytest.mark.parametrize("limit", [0, 7])
 def test_how_often_a_scan_is_resumed_by_itself_is_a_setting(database_url, database, limit):
     settings = ApiSettings(
-        database_url=SecretStr(database_url), encryption_keys=SecretStr(KEYS), auto_resumes=limit
+        database_url=SecretStr(database_url), encryption_keys=TEST_KEYS, auto_resumes=limit
     )
     with serve(create_app(settings, gateway=InMemoryDagsterGateway())) as client:
         start(client)
@@ -144,7 +124,7 @@ def test_the_stored_token_is_sealed_and_bound_to_its_scan(client, database):
     row = database.execute(
         "SELECT key_id, nonce, ciphertext FROM hubspot_deals.credentials"
     ).fetchone()
-    keys = KeyRing.parse(SecretStr(KEYS))
+    keys = KeyRing.parse(TEST_KEYS)
     assert keys.open(SealedToken(*row), bound_to="scan-1").get_secret_value() == TOKEN
     assert TOKEN.encode() not in row[2]
     stored = database.execute("SELECT to_jsonb(s)::text FROM hubspot_deals.scans s").fetchone()[0]
@@ -339,7 +319,7 @@ class BlockedGateway(InMemoryDagsterGateway):
 def test_an_answer_does_not_wait_for_the_launch_but_the_end_of_the_service_does(
     database_url, database
 ):
-    settings = ApiSettings(database_url=SecretStr(database_url), encryption_keys=SecretStr(KEYS))
+    settings = ApiSettings(database_url=SecretStr(database_url), encryption_keys=TEST_KEYS)
     gateway = BlockedGateway()
     with serve(create_app(settings, gateway=gateway)) as client:
         assert start(client).status_code == 202

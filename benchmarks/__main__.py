@@ -24,6 +24,7 @@ _TITLES: Final = {
     "launch": "Starting scans, beside Dagster's own launcher",
     "serving": "Serving, beside bare ASGI apps",
     "downloads": "Downloads of a million deals",
+    "audits": "Audits of a million deals",
     "diffs": "Diffs of two scans of 100,000 deals",
 }
 

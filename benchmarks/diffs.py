@@ -8,11 +8,9 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import click
@@ -24,18 +22,13 @@ from psycopg.types.json import Jsonb
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.figures import Figure, print_figures
-from benchmarks.serving import uvicorn_command
-from benchmarks.serving_data import BIG_SCAN, COLUMNS, add_deals, create_database
-from hubspot_deals.local.ports import LOOPBACK, free_ports
-from hubspot_deals.local.processes import Child, stop_together, wait_until_ready
-from hubspot_deals.local.readiness import answers
-from hubspot_deals.local.throwaway import throwaway_postgres
+from benchmarks.running_api import serve_deals
+from benchmarks.serving_data import BIG_SCAN, COLUMNS
 
 LATER_SCAN: Final = "every-deal-later"
 _DATASET: Final = "hubspot_deals_extraction"
 _ROUNDS: Final = 3
 _MOST_SECONDS: Final = 5.0
-_START_SECONDS: Final = 30.0
 
 Truth = dict[str, tuple[str, dict[str, Any]]]
 """By deal id: kind, and what differs with old and new value, or the whole record."""
@@ -187,21 +180,10 @@ class _Service:
 
 def run(deals: int = 100_000, changes: int = 1_000) -> list[Figure]:
     """Measure the three forms of a diff, then one of scans that have read other properties."""
-    with ExitStack() as stack:
-        server = stack.enter_context(throwaway_postgres())
-        folder = Path(stack.enter_context(TemporaryDirectory(prefix="hubspot-deals-bench-")))
-        database = create_database(server, "diffs")
-        add_deals(database, deals)
-        truth = add_later_scan(database, changes)
-        (port,) = free_ports(1)
-        url = f"http://{LOOPBACK}:{port}"
-        command = uvicorn_command("api", "api.main:create_app", port, database, folder / "none")
-        child = Child(command, folder / "api.log")
-        stack.callback(stop_together, [child])
-        ready = {child: answers(f"{url}/api/v1/health")}
-        wait_until_ready(ready, [child], _START_SECONDS, lambda: None)
-        service = _Service(f"{url}/api/v1/results/{BIG_SCAN}/diff/{LATER_SCAN}")
-        floor, _ = _median(partial(_bare, database))
+    with serve_deals(deals) as api:
+        truth = add_later_scan(api.database, changes)
+        service = _Service(f"{api.url}/api/v1/results/{BIG_SCAN}/diff/{LATER_SCAN}")
+        floor, _ = _median(partial(_bare, api.database))
         what = f"of {deals:,} deals, {changes:,} changed"
         figures = [
             *_measure(f"every change {what}, NDJSON", service.lines, floor, truth),
@@ -211,7 +193,7 @@ def run(deals: int = 100_000, changes: int = 1_000) -> list[Figure]:
         kinds = [kind for kind, _ in truth.values()]
         is_right = all(counts[kind] == kinds.count(kind) for kind in _CHANGE)
         figures += _lines(f"summary {what}", seconds, floor, is_right=is_right)
-        _read_fewer_properties(database)
+        _read_fewer_properties(api.database)
         seconds, _ = _median(service.summary)
         return [*figures, *_lines(f"summary {what}, other properties read", seconds, floor)]
 

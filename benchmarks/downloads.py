@@ -10,10 +10,8 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import click
@@ -24,16 +22,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.download_rows import digest, rows_of, stored_rows
 from benchmarks.figures import Figure, print_figures
-from benchmarks.serving import uvicorn_command
-from benchmarks.serving_data import BIG_SCAN, COLUMNS, add_deals, create_database
-from hubspot_deals.local.ports import LOOPBACK, free_ports
-from hubspot_deals.local.processes import Child, stop_together, wait_until_ready
-from hubspot_deals.local.readiness import answers
-from hubspot_deals.local.throwaway import throwaway_postgres
+from benchmarks.running_api import serve_deals
+from benchmarks.serving_data import BIG_SCAN, COLUMNS
 
 _MEMORY: Final = "memory"
 PARTS: Final = ("json", "ndjson", "csv", "parquet", "excel", _MEMORY)
-_START_SECONDS: Final = 30.0
 _MOST_MEMORY: Final = 400e6
 _MOST_FIRST_SECONDS: Final = 1.0
 _CUTS: Final = 10
@@ -101,19 +94,8 @@ class Got:
 
 def run(deals: int = 1_000_000, parts: Sequence[str] = PARTS) -> list[Figure]:
     """Measure each format alone, then downloads at once."""
-    with ExitStack() as stack:
-        server = stack.enter_context(throwaway_postgres())
-        folder = Path(stack.enter_context(TemporaryDirectory(prefix="hubspot-deals-bench-")))
-        database = create_database(server, "downloads")
-        add_deals(database, deals)
-        (port,) = free_ports(1)
-        url = f"http://{LOOPBACK}:{port}"
-        command = uvicorn_command("api", "api.main:create_app", port, database, folder / "none")
-        child = Child(command, folder / "api.log")
-        stack.callback(stop_together, [child])
-        ready = {child: answers(f"{url}/api/v1/health")}
-        wait_until_ready(ready, [child], _START_SECONDS, lambda: None)
-        service = Service(url, child.process.pid, database)
+    with serve_deals(deals) as api:
+        service, folder = Service(api.url, api.pid, api.database), api.folder
         figures: list[Figure] = []
         for part in parts:
             if part == _MEMORY:

@@ -120,14 +120,6 @@ def run_scan(
     """
     # Arrow's own allocator keeps what it has freed: 40 MB of a worker's memory, measured.
     pa.set_memory_pool(pa.system_memory_pool())
-    options = ConnectionOptions(
-        base_url=str(settings.hubspot_url),
-        api_version=settings.hubspot_api_version,
-        request_timeout=settings.request_timeout_seconds,
-        retry_time=settings.retry_seconds,
-        searches_per_second=settings.searches_per_second,
-        share=settings.hubspot_share,
-    )
     with (
         hold_lease(
             settings.database_url, launch.scan_id, launch.run_id, launch_epoch=launch.epoch
@@ -135,7 +127,7 @@ def run_scan(
         _recorded_failure(lease, is_cancelled),
         HubSpotAccount(
             lease.get_token(KeyRing.parse(settings.encryption_keys)),
-            options,
+            ConnectionOptions.of(settings),
             SharedPace(lease.heartbeat.connection),
         ) as account,
         ScanPipeline(

@@ -10,12 +10,14 @@ from api.dependencies import ScanId, get_scan_id
 from api.diffs.schemas import DiffPage, DiffSummary, check_cursor
 from api.diffs.service import DiffReader
 from api.downloads.response import FileResponse
+from api.downloads.service import MEDIA_TYPES, NOT_KEPT
 from api.results.endpoints import GONE, REPLACED
 from api.schemas import MAX_LIMIT, Answer, error_responses
+from hubspot_deals.exports.order import ExportFormat
 
 router = APIRouter(prefix="/results", tags=["results"])
 
-_NDJSON: Final = "application/x-ndjson"
+_, _NDJSON = MEDIA_TYPES[ExportFormat.NDJSON]
 _LINES: Final[dict[int | str, dict[str, Any]]] = {
     200: {"description": "A page, numbers, or all changes line by line.", "content": {_NDJSON: {}}}
 }
@@ -65,13 +67,12 @@ async def get_diff(  # noqa: PLR0913, PLR0917 - one parameter per parameter of t
     if summary:
         return Response(await diffs.summarize(compared), media_type="application/json")
     if form == "ndjson" or (form is None and _NDJSON in accept):
-        headers = {"Cache-Control": "private, no-cache, no-transform"}
         if request.scope.get("is_head"):
-            return Response(headers=headers, media_type=_NDJSON)
+            return Response(headers=NOT_KEPT, media_type=_NDJSON)
         lines = diffs.lines(compared)
         # Whatever is wrong at the start still has a status of its own.
         first = await anext(lines)
-        return FileResponse(_chain(first, lines), headers=headers, media_type=_NDJSON)
+        return FileResponse(_chain(first, lines), headers=NOT_KEPT, media_type=_NDJSON)
     page = await diffs.get_page(compared, limit, cursor)
     return Response(page, media_type="application/json")
 

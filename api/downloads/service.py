@@ -44,6 +44,9 @@ MEDIA_TYPES: Final[Mapping[ExportFormat, tuple[str, str]]] = {
 }
 """Ending of the file's name, and content type."""
 
+NOT_KEPT: Final = {"Cache-Control": "private, no-cache, no-transform"}
+"""A proxy that packs or keeps the bytes would break their tag and outlive their removal."""
+
 
 @dataclass(frozen=True, slots=True)
 class DownloadRequest:
@@ -190,8 +193,7 @@ def headers_of(export: Export) -> dict[str, str]:
         "Accept-Ranges": "bytes",
         "Content-Type": MEDIA_TYPES[export.order.format][1],
         "Content-Disposition": f'attachment; filename="{file_name(export.order)}"',
-        # A proxy that packs or keeps the bytes would break their tag and outlive their removal.
-        "Cache-Control": "private, no-cache, no-transform",
+        **NOT_KEPT,
         "X-Row-Count": str(export.order.row_count),
         "X-Snapshot": str(export.order.generation),
     }

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from hubspot_deals.cli.output import echo_json, echo_table, json_option
+from hubspot_deals.cli.output import echo_json, echo_table, enumerate_names, json_option
 from hubspot_deals.cli.settings import CommandLine, pass_command_line
 from hubspot_deals.errors import PermanentError
 
@@ -18,7 +18,6 @@ _COLUMNS = (
     "distinct now",
     "differences",
 )
-_SHOWN_NAMES = 10
 
 
 class NotCompleteError(PermanentError):
@@ -76,6 +75,5 @@ def _line(difference: dict[str, Any]) -> str:
     line = f"{difference['table']}{f', chunk {chunk}' if chunk else ''}: {difference['text']}"
     for name, label in (("rowNumbers", "rows"), ("keys", "ids")):
         if named := difference[name]:
-            more = ", …" if len(named) > _SHOWN_NAMES else ""
-            line += f"; {label} {', '.join(map(str, named[:_SHOWN_NAMES]))}{more}"
+            line += f"; {label} {enumerate_names(named)}"
     return line

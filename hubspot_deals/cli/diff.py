@@ -7,7 +7,7 @@ from typing import Any, Final
 import click
 
 from hubspot_deals.cli.client import PAGE_ROWS, ServiceClient
-from hubspot_deals.cli.output import echo_json, echo_table, json_option
+from hubspot_deals.cli.output import echo_json, echo_table, enumerate_names, json_option
 from hubspot_deals.cli.settings import CommandLine, pass_command_line
 
 _SHOWN_PROPERTIES: Final = 10
@@ -64,8 +64,7 @@ def _echo_summary(found: Mapping[str, Any]) -> None:
         echo_table(("property", "changed in"), shown)
     for side in ("old", "new"):
         if only := found["properties"][f"onlyIn{side.capitalize()}"]:
-            names = ", ".join(only[:_SHOWN_PROPERTIES]) + (", …" * (len(only) > _SHOWN_PROPERTIES))
-            click.echo(f"read only by the {side} scan, not compared: {names}")
+            click.echo(f"read only by the {side} scan, not compared: {enumerate_names(only)}")
     if found["old"]["filters"] != found["new"]["filters"]:
         click.echo("The scans had different filters: deals may be missing only because of them.")
 

@@ -17,6 +17,7 @@ _POLL_SECONDS: Final = 0.5
 _LINE_SECONDS: Final = 5.0
 _CELL_WIDTH: Final = 36
 _FILE_WIDTH: Final = 200
+_NAMES: Final = 10
 _ENDED: Final = {
     ScanStatus.COMPLETED,
     ScanStatus.FAILED,
@@ -59,6 +60,12 @@ def echo_table(
     # Without a terminal there is no width to fit into.
     width = None if Console().is_terminal else _FILE_WIDTH
     Console(markup=False, highlight=False, width=width).print(table)
+
+
+def enumerate_names(names: Sequence[object]) -> str:
+    """Return the first names with commas between them, and a sign that there are more."""
+    more = ", …" if len(names) > _NAMES else ""
+    return ", ".join(map(str, names[:_NAMES])) + more
 
 
 def echo_scan(scan: Scan) -> None:

@@ -77,14 +77,7 @@ def examine_token(token: SecretStr, settings: HubSpotSettings) -> dict[str, Any]
 
 def connection_options(settings: HubSpotSettings) -> ConnectionOptions:
     """Return how HubSpot is reached while somebody waits for the answer."""
-    return ConnectionOptions(
-        base_url=str(settings.hubspot_url),
-        api_version=settings.hubspot_api_version,
-        request_timeout=min(_PATIENCE_SECONDS, settings.request_timeout_seconds),
-        retry_time=min(_PATIENCE_SECONDS, settings.retry_seconds),
-        searches_per_second=settings.searches_per_second,
-        share=settings.hubspot_share,
-    )
+    return ConnectionOptions.of(settings, patience=_PATIENCE_SECONDS)
 
 
 def look_at_access(account: HubSpotAccount) -> Access:

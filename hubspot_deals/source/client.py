@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlsplit
@@ -25,6 +26,7 @@ from hubspot_deals.errors import (
     HubSpotRequestError,
     HubSpotScopeError,
 )
+from hubspot_deals.settings import HubSpotSettings
 from hubspot_deals.source.endpoints import Endpoint
 from hubspot_deals.source.governor import SEARCHES_PER_SECOND, Budget, Governor, Pace
 from hubspot_deals.source.retries import (
@@ -89,6 +91,18 @@ class ConnectionOptions:
     searches_per_second: float = SEARCHES_PER_SECOND
     share: float = 1.0
     """The part of HubSpot's budgets that is used at most."""
+
+    @classmethod
+    def of(cls, settings: HubSpotSettings, *, patience: float = inf) -> "ConnectionOptions":
+        """Return what settings say; nothing is waited for longer than `patience` seconds."""
+        return cls(
+            base_url=str(settings.hubspot_url),
+            api_version=settings.hubspot_api_version,
+            request_timeout=min(patience, settings.request_timeout_seconds),
+            retry_time=min(patience, settings.retry_seconds),
+            searches_per_second=settings.searches_per_second,
+            share=settings.hubspot_share,
+        )
 
 
 class HubSpotClient:

@@ -156,7 +156,8 @@ def test_the_pages_together_are_the_table_at_every_limit(client, url, way):
     """Those above 100 rows make one page of a table of 100; below, every number of pages."""
     wanted = rows_of(url, "scan-100")
 
-    for limit in range(1, 1001) if way is by_cursor else [*range(1, 102), 500, 1000]:
+    few = [1, 2, 3, 7, 33, 34, 49, 50, 51, 99, 100, 101, 500, 1000]
+    for limit in range(1, 1001) if way is by_cursor else few:
         assert way(client, "scan-100", limit) == (wanted, 100)
 
 
@@ -190,7 +191,8 @@ SELECTIONS = [
 ]
 
 
-@pytest.mark.parametrize("way", WAYS)
+# By number is by offset, and by cursor what links lead along.
+@pytest.mark.parametrize("way", [by_offset, by_link])
 @pytest.mark.parametrize(("params", "where", "order"), SELECTIONS)
 @pytest.mark.parametrize("size", [0, 100, 1_001])
 def test_the_pages_of_a_selection_together_are_what_it_selects(

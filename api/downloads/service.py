@@ -206,7 +206,6 @@ def headers_of(export: Export) -> dict[str, str]:
 async def _get_order(connection: AsyncConnection[Any], *, request: DownloadRequest) -> ExportOrder:
     snapshot = await get_snapshot(connection, scan_id=request.scan_id)
     if request.snapshot not in {None, snapshot.generation}:
-        assert request.snapshot is not None  # noqa: S101
         raise SnapshotReplacedError(request.scan_id, request.snapshot, snapshot.generation)
     scan = await get_scan(connection, request.scan_id)
     table = choose_table(snapshot.tables, request.table_name)

@@ -64,14 +64,11 @@ def complete(
                 lease.config.scan_id,
             ),
         )
-        cursor.execute(
-            "DELETE FROM hubspot_deals.scan_chunks WHERE scan_id = %s AND generation < %s",
-            (lease.config.scan_id, lease.generation),
-        )
-        cursor.execute(
-            "DELETE FROM hubspot_deals.scan_tables WHERE scan_id = %s AND generation < %s",
-            (lease.config.scan_id, lease.generation),
-        )
+        for kept in ("scan_chunks", "scan_tables"):
+            cursor.execute(
+                f"DELETE FROM hubspot_deals.{kept} WHERE scan_id = %s AND generation < %s",
+                (lease.config.scan_id, lease.generation),
+            )
         if certificate is not None:
             store_certificate(cursor, lease, certificate)
     # Nobody sees these rows any more, and the next run of the scan would delete them too.

@@ -116,14 +116,11 @@ def test_what_is_done_to_a_hundred_thousand_deals_behind_our_back_is_found(
 
     gone = tampered(f"DELETE FROM {DEALS} WHERE row_no = 77777")["rows_missing"]
     assert (gone["table"], gone["rowNumbers"], gone["keys"]) == ("deals", [77_777], [deleted])
-    assert gone["chunk"] == next(
-        number
-        for number, first, rows in tampering.execute(
-            "SELECT chunk_no, first_row, row_count FROM hubspot_deals.scan_chunks"
-            " WHERE table_name = 'deals'"
-        )
-        if first <= 77_777 < first + rows
+    chunks = tampering.execute(
+        "SELECT chunk_no FROM hubspot_deals.scan_chunks WHERE table_name = 'deals'"
+        " AND 77777 BETWEEN first_row AND first_row + row_count - 1"
     )
+    assert chunks.fetchall() == [(gone["chunk"],)]
 
     twice = tampered(f"INSERT INTO {DEALS} SELECT * FROM {DEALS} WHERE row_no = 77777")
     assert twice["duplicate"]["keys"] == [deleted]

@@ -1,6 +1,7 @@
 """The tables of a scan as assets, and the HubSpot account that they come from."""
 
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 import dagster as dg
@@ -108,15 +109,15 @@ def scan_assets(
         raise dg.DagsterExecutionInterruptedError from error
     except HubSpotDealsError as error:
         if isinstance(error, DealsMissingError):
-            yield check_agreement(error.certificate)
+            yield check_agreement(context.partition_key, error.certificate)
         raise build_failure(error) from error
     for count in report.counts:
         yield dg.MaterializeResult(
             asset_key=count.table_name, metadata=_metadata(report, count.table_name, count.stored)
         )
-    yield from check_results(report.counts, report.unfit_values)
+    yield from check_results(context.partition_key, report.counts, report.unfit_values)
     if report.certificate is not None:
-        yield check_agreement(report.certificate.to_json())
+        yield check_agreement(context.partition_key, report.certificate.to_json())
 
 
 def _launch_epoch(tags: Mapping[str, str]) -> int | None:
@@ -160,4 +161,7 @@ def _as_markdown(rows: list[dict[str, Any]]) -> str:
 
 
 def _cell(value: object) -> str:
+    if isinstance(value, Decimal):
+        # Arrow's decimals have 18 digits behind the point, whatever the number.
+        return f"{value.normalize():f}"
     return "" if value is None else " ".join(str(value).split()).replace("|", "\\|")

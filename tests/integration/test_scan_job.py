@@ -157,12 +157,14 @@ def test_the_run_tells_what_it_did(accept, run_job, look_up):
     assert materialized.keys() == set(TABLES)
     assert materialized["deals"]["dagster/row_count"].value == 1_000
     assert "dealname" in materialized["deals"]["preview"].value
+    assert "0000000" not in materialized["deals"]["preview"].value
     checks = result.get_asset_check_evaluations()
     assert {check.check_name for check in checks} == {
         "stored_is_what_was_read",
         "values_fit_their_types",
         "agrees_with_hubspot",
     }
+    assert {check.metadata["scan_id"].value for check in checks} == {"scan-1"}
     assert all(check.passed for check in checks if check.severity is dg.AssetCheckSeverity.ERROR)
     assert look_up().metadata["unknownProperties"] == ["no_such_property"]
     assert look_up().metadata["requests"] > 10

@@ -76,6 +76,9 @@ def download(  # noqa: PLR0913 - one parameter per option
 
     A download that was cut off goes on where it was when the command is given again.
     """
+    if output == Path("-"):
+        msg = "What was received is checked before it is handed over: --output is a file, not -"
+        raise click.UsageError(msg)
     params: Params = {"tableName": table}
     if columns is not None:
         params["columns"] = columns

@@ -44,7 +44,10 @@ def _echo_plan(found: dict[str, Any]) -> None:
         (table["name"], _rows(table["rows"], table["basis"]), table["consequence"])
         for table in found["tables"]
     )
-    echo_table(("table", "rows", "without"), rows, cell_width=80)
+    columns = ["table", "rows"]
+    if any(table["consequence"] for table in found["tables"]):
+        columns.append("consequence")
+    echo_table(columns, (row[: len(columns)] for row in rows), cell_width=80)
     for name, text in _lines(found).items():
         if text:
             click.echo(f"{name:<14} {text}")

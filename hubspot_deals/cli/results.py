@@ -15,6 +15,8 @@ from hubspot_deals.cli.settings import CommandLine, pass_command_line
 from hubspot_deals.errors import ConfigurationError
 
 _SHOWN_COLUMNS: Final = 7
+_LABELS: Final = 3
+"""The last columns of deals that are asked for with their labels."""
 _STREAMS: Final = ("ndjson", "csv")
 _COMPARED: Final = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
 _FILTER: Final = re.compile(r"(\w+)\s*(=|>=?|<=?)(.*)", re.DOTALL)
@@ -25,7 +27,9 @@ _FILTER: Final = re.compile(r"(\w+)\s*(=|>=?|<=?)(.*)", re.DOTALL)
 @click.option("--table", help="Show rows of this table; without it, the tables are listed.")
 @click.option("--limit", default=20, show_default=True, help="Rows on the page.")
 @click.option("--offset", default=0, show_default=True, help="Rows to skip.")
-@click.option("--all", "everything", is_flag=True, help="Every row, as ndjson or csv.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Every row, as ndjson or csv, for programs."
+)
 @click.option(
     "--format",
     "form",
@@ -73,7 +77,7 @@ def results(  # noqa: PLR0913 - one parameter per option
         _echo_stream(service.pages(scan_id, table, offset, chosen), form or _STREAMS[0])
     else:
         page = service.page_of_rows(scan_id, table, limit, offset, more=chosen)
-        _echo_page(page, form)
+        _echo_page(page, form, _LABELS if expand_labels and table == "deals" else 0)
 
 
 def _params(filters: Sequence[str], sort: str | None, *, expand_labels: bool) -> Params:
@@ -104,13 +108,15 @@ def _echo_tables(found: dict[str, Any], form: str | None) -> None:
     echo_table(("table", "rows"), rows)
 
 
-def _echo_page(page: dict[str, Any], form: str | None) -> None:
+def _echo_page(page: dict[str, Any], form: str | None, labels: int) -> None:
     if form == "json":
         echo_json(page)
     elif form in _STREAMS:
         _echo_stream([page], form or _STREAMS[0])
     else:
-        columns = page["columns"][:_SHOWN_COLUMNS]
+        known = page["columns"]
+        shown = [*known[: _SHOWN_COLUMNS - labels], *known[len(known) - labels :]]
+        columns = list(dict.fromkeys(shown))
         echo_table(columns, ([row.get(name) for name in columns] for row in page["records"]))
         seen = page["pagination"]
         hidden = len(page["columns"]) - len(columns)

@@ -99,9 +99,13 @@ def list_scans(
         echo_json(page)
         return
     columns = ("scanId", "organizationId", "status", "recordsExtracted", "startTime", "endTime")
-    rows = ([found.get(column) for column in columns] for found in page["scans"])
+    rows = ([_readable(found.get(column)) for column in columns] for found in page["scans"])
     echo_table(("scan", "organization", "status", "records", "started", "ended"), rows)
     click.echo(f"{len(page['scans'])} of {page['pagination']['total']}")
+
+
+def _readable(value: object) -> object:
+    return f"{value:,}" if isinstance(value, int) else value
 
 
 def new_scan_id(prefix: str) -> str:

@@ -177,3 +177,11 @@ def test_options_become_parameters(tmp_path):
 
 def test_an_unknown_format_is_wrong_usage():
     assert run(FileService(), "pdf").exit_code == 2
+
+
+def test_standard_output_is_no_place_for_a_download(tmp_path) -> None:
+    result = run(FileService(), "csv", "-o", "-")
+
+    assert result.exit_code == 2
+    assert "--output is a file" in result.output
+    assert not list(tmp_path.iterdir())

@@ -7,6 +7,8 @@ import pytest
 from tests.unit.cli_service import FakeService, run
 
 pytestmark = pytest.mark.usefixtures("no_settings")
+from hubspot_deals.cli.results import _echo_page
+from tests.unit.test_cli import FakeService, run
 
 
 def test_results_lists_tables_then_shows_rows() -> None:
@@ -75,6 +77,21 @@ def test_filters_and_sorting_are_asked_for_on_every_page() -> None:
         assert asked["filter[dealstage]"] == "won,lost"
         assert asked["filter[amount][gte]"] == "10"
         assert (asked["sort"], asked["expand"]) == ("-amount", "labels")
+
+
+def test_labels_that_were_asked_for_are_shown_instead_of_other_columns(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = [*"abcdefghij", "dealstage_label", "pipeline_label", "owner_email"]
+    pagination = {"returned": 1, "total": 1, "offset": 0}
+    page = {"columns": names, "records": [{"owner_email": "a@b.c"}], "pagination": pagination}
+
+    _echo_page(page, None, 3)
+
+    shown = capsys.readouterr().out
+    assert shown.split()[:7] == ["a", "b", "c", "d", *names[-3:]]
+    assert "a@b.c" in shown
+    assert "6 more columns" in shown
 
 
 @pytest.mark.parametrize(

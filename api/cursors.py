@@ -67,6 +67,21 @@ def mark_of(*parts: Hashable) -> bytes:
     return hashlib.blake2b(repr(parts).encode(), digest_size=7).digest()
 
 
+def page_headers(
+    request: Request, *, limit: int, offset: int, total: int, next_cursor: str | None
+) -> dict[str, str]:
+    """Return what headers say of a page: its place in pages of this size, and the next one."""
+    headers = {
+        "X-Pagination-Page": str(offset // limit + 1),
+        "X-Pagination-Limit": str(limit),
+        "X-Pagination-Total": str(total),
+        "X-Pagination-Pages": str(-(-total // limit)),
+    }
+    if next_cursor is not None:
+        headers["Link"] = link_to_next(request, next_cursor)
+    return headers
+
+
 def link_to_next(request: Request, cursor: str) -> str:
     """Return the `Link` header (RFC 8288) of the page after this one.
 

@@ -49,9 +49,11 @@ from hubspot_deals.warehouse.credentials import KeyRing
 API_VERSION: Final = "1.0.0"
 _DESCRIPTION: Final = """
 Extracts the deals of a HubSpot account into PostgreSQL: start a scan, follow it, pause, resume or
-cancel it, page through its tables, remove it. The HubSpot access token travels in the body of the
-start request.
+cancel it; read its tables by pages or as files, prove that nothing is missing, compare it with
+another scan; remove it. The HubSpot access token travels in the body of a request.
 """
+_TAGS: Final = ("plans", "scans", "results", "scans, verb first")
+"""How the documentation begins; the others follow."""
 _DAGSTER_SECONDS: Final = 30
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Any]]
@@ -94,6 +96,7 @@ def build_app(lifespan: Lifespan | None = None) -> FastAPI:
         version=API_VERSION,
         description=_DESCRIPTION.strip(),
         lifespan=lifespan,
+        openapi_tags=[{"name": name} for name in _TAGS],
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Query, Request, Response, status
 
+from api.cursors import page_headers
 from api.dependencies import Keys, Pool, Settings
 from api.dialect import service
 from api.dialect.schemas import (
@@ -13,11 +14,14 @@ from api.dialect.schemas import (
     ExtractionPage,
     UnknownExtraction,
 )
-from api.dialect.service import PageQuery
-from api.downloads.endpoints import Files
+from api.downloads.endpoints import Columns, Files, Raw, names_in
 from api.downloads.response import answer_download
 from api.downloads.service import MEDIA_TYPES, DownloadRequest
+from api.errors import query_faults
 from api.json_body import JsonRoute
+from api.results.endpoints import Expand
+from api.results.page_route import place_at
+from api.results.service import PageRequest
 from api.scans import service as scans
 from api.scans.endpoints import IdempotencyKey, Launcher, Remover, Stopper
 from api.scans.fields import ScanIdField
@@ -121,16 +125,43 @@ async def remove_extraction(
     responses=error_responses(400, 404) | _REPLACED,
 )
 async def get_extraction_page(  # noqa: PLR0913, PLR0917 - one parameter per parameter of the request
+    request: Request,
     scan_id: ExtractionId,
     pool: Pool,
     page: Annotated[int, Query(ge=1, le=MAX_PAGE, description="Number of the page.")] = 1,
     page_size: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Records per page.")] = 100,
     table_name: TableName = service.DEFAULT_TABLE,
     snapshot: SnapshotNumber = None,
+    cursor: Annotated[
+        str | None,
+        Query(description="The last page's `next_cursor`, instead of `page`; same `page_size`."),
+    ] = None,
+    expand: Expand = None,
 ) -> Response:
     """Return one page of what was extracted, in a fixed order."""
-    query = PageQuery(scan_id, page, page_size, table_name, snapshot)
-    return Response(await service.get_page(pool, query), media_type="application/json")
+    asked = PageRequest(
+        scan_id,
+        table_name,
+        limit=page_size,
+        offset=(page - 1) * page_size,
+        snapshot=snapshot,
+        labels=expand is not None,
+    )
+    if cursor is not None:
+        if "page" in request.query_params:
+            raise query_faults((("cursor",), "Use either cursor or page"))
+        asked = place_at(asked, cursor)
+        if asked.offset % page_size:
+            raise query_faults((("page_size",), "Repeat the page_size of the cursor's page"))
+    written = await service.get_page(pool, asked)
+    headers = page_headers(
+        request,
+        limit=page_size,
+        offset=asked.offset,
+        total=written.numbers.total_items,
+        next_cursor=written.numbers.next_cursor,
+    )
+    return Response(written.body, headers=headers, media_type="application/json")
 
 
 # The path's parameter is called like a builtin, which `form` must not be.
@@ -145,8 +176,12 @@ async def download_extraction(  # noqa: PLR0913, PLR0917 - one parameter per par
     form: Annotated[ExportFormat, Path(alias="format", description="What the file is to be.")],
     downloads: Files,
     table_name: TableName = service.DEFAULT_TABLE,
+    columns: Columns = None,
+    raw: Raw = False,  # noqa: FBT002 - a query parameter
     snapshot: SnapshotNumber = None,
+    expand: Expand = None,
 ) -> Response:
     """Return what was extracted as a file: indented JSON, CSV with a header, or a workbook."""
-    asked = DownloadRequest(scan_id, form, table_name, snapshot=snapshot)
+    labels = expand is not None
+    asked = DownloadRequest(scan_id, form, table_name, names_in(columns), raw, snapshot, labels)
     return await answer_download(request, downloads, await downloads.open(asked))

@@ -91,9 +91,14 @@ class PageNumbers(BaseModel):
     has_previous: bool
     next_page: int | None
     previous_page: int | None
+    next_cursor: str | None = Field(
+        default=None, description="Pass it as `cursor`, all else being equal; null at the end."
+    )
 
     @classmethod
-    def of(cls, page: int, page_size: int, total: int) -> "PageNumbers":
+    def of(
+        cls, page: int, page_size: int, total: int, next_cursor: str | None = None
+    ) -> "PageNumbers":
         """Describe a page; one behind the last has the last before it."""
         pages = ceil(total / page_size)
         following = page + 1 if page < pages else None
@@ -108,6 +113,7 @@ class PageNumbers(BaseModel):
             has_previous=preceding is not None,
             next_page=following,
             previous_page=preceding,
+            next_cursor=next_cursor,
         )
 
 

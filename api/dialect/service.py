@@ -18,8 +18,8 @@ from api.dialect.schemas import (
     UnknownExtraction,
     Word,
 )
-from api.errors import ScanNotCompletedError, SnapshotReplacedError
-from api.results.service import choose_table, get_snapshot
+from api.errors import ScanNotCompletedError
+from api.results.service import FoundPage, PageRequest, get_snapshot, table_of
 from api.scans.schemas import ChangedScan, RemovedScan
 from api.scans.service import progress
 from api.schemas import Confirmation
@@ -32,7 +32,6 @@ from hubspot_deals.warehouse.scans import Checkpoint, ScanRecord
 DEFAULT_TABLE: Final = "deals"
 
 _CRASHED: Final = "The worker is gone, and nobody goes on with the extraction unless asked to"
-_NO_RECORDS: Final = b""
 _ENDED: Final[dict[ScanStatus, Word]] = {
     ScanStatus.COMPLETED: "completed",
     ScanStatus.FAILED: "failed",
@@ -43,14 +42,11 @@ _ENDED: Final[dict[ScanStatus, Word]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class PageQuery:
-    """Which page is asked for; `snapshot` None takes the one that is served."""
+class WrittenPage:
+    """A page as JSON, and where it lies."""
 
-    scan_id: str
-    page: int
-    page_size: int
-    table_name: str = DEFAULT_TABLE
-    snapshot: int | None = None
+    body: bytes
+    numbers: PageNumbers
 
 
 async def describe_extraction(pool: ConnectionPool, scan_id: str) -> Extraction | UnknownExtraction:
@@ -118,57 +114,53 @@ def describe_change(
     )
 
 
-async def get_page(pool: ConnectionPool, query: PageQuery) -> bytes:
-    """Return one page as JSON: of what a scan serves, whatever its next attempt does meanwhile."""
-    return await read(pool, partial(_read_page, query=query))
+async def get_page(pool: ConnectionPool, request: PageRequest) -> WrittenPage:
+    """Return one page: of what a scan serves, whatever its next attempt does meanwhile."""
+    return await read(pool, partial(_read_page, request=request))
 
 
-async def _read_page(connection: AsyncConnection[Any], *, query: PageQuery) -> bytes:
+async def _read_page(connection: AsyncConnection[Any], *, request: PageRequest) -> WrittenPage:
     while True:
-        scan = await scans.get_scan(connection, query.scan_id)
+        scan = await scans.get_scan(connection, request.scan_id)
         try:
-            snapshot = await get_snapshot(connection, scan_id=query.scan_id)
+            snapshot = await get_snapshot(connection, scan_id=request.scan_id)
         except ScanNotCompletedError:
-            return _to_json(scan, query, _NO_RECORDS, returned=0, total=0)
+            return _write(scan, request, None)
         if snapshot.generation != scan.generation:
             # An attempt has completed since: status and rows are to be of one moment.
             continue
-        if query.snapshot not in {None, snapshot.generation}:
-            raise SnapshotReplacedError(query.scan_id, query.snapshot, snapshot.generation)
-        table = choose_table(snapshot.tables, query.table_name)
+        table = table_of(snapshot, request)
         page = await find_page(
-            connection,
-            snapshot,
-            table,
-            limit=query.page_size,
-            offset=(query.page - 1) * query.page_size,
+            connection, snapshot, table, limit=request.limit, offset=request.offset
         )
         if page is not None:
-            return _to_json(
-                scan, query, page.records, returned=page.returned, total=table.row_count
-            )
+            return _write(scan, request, FoundPage(request, snapshot, table, page, table.row_count))
 
 
-def _to_json(
-    scan: ScanRecord, query: PageQuery, records: bytes, *, returned: int, total: int
-) -> bytes:
+def _write(scan: ScanRecord, request: PageRequest, found: FoundPage | None) -> WrittenPage:
+    numbers = PageNumbers.of(
+        request.offset // request.limit + 1,
+        request.limit,
+        found.total if found else 0,
+        found.next_cursor if found else None,
+    )
     page = ExtractionPage(
         scan_id=scan.scan_id,
         status=word_for(scan),
         data=[],
-        pagination=PageNumbers.of(query.page, query.page_size, total),
-        count=returned,
-        total_count=total,
+        pagination=numbers,
+        count=found.page.returned if found else 0,
+        total_count=numbers.total_items,
         started_at=scan.started_at,
         completed_at=scan.ended_at,
         error_message=_error_of(scan),
-        table_name=query.table_name,
+        table_name=request.table_name or DEFAULT_TABLE,
         snapshot=scan.generation or None,
     )
     # The records stay as PostgreSQL has written them.
-    return orjson.dumps(
-        page.model_dump(by_alias=True) | {"data": orjson.Fragment(b"[%b]" % records)}
-    )
+    records = orjson.Fragment(b"[%b]" % (found.page.records if found else b""))
+    body = orjson.dumps(page.model_dump(by_alias=True) | {"data": records})
+    return WrittenPage(body, numbers)
 
 
 def _progress_of(record: ScanRecord) -> ExtractionProgress:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import AfterValidator
 
+from api.cursors import link_to_next
 from api.dependencies import ScanId, get_scan_id
 from api.diffs.schemas import DiffPage, DiffSummary, check_cursor
 from api.diffs.service import DiffReader
@@ -60,8 +61,9 @@ async def get_diff(  # noqa: PLR0913, PLR0917 - one parameter per parameter of t
 ) -> Response:
     """Return what changed from the first scan (`old`) to the other (`new`), by deal id.
 
-    Pages follow `nextCursor` until `hasMore` is false; a page may hold fewer changes than `limit`,
-    even none, before that. All changes at once come as NDJSON; if that fails, it is cut off.
+    Pages follow `nextCursor`, or the `Link` header, until `hasMore` is false; a page may hold
+    fewer changes than `limit`, even none, before that. All changes at once come as NDJSON; if that
+    fails, it is cut off.
     """
     compared = await diffs.open(scan_id, other_scan_id)
     if summary:
@@ -75,6 +77,10 @@ async def get_diff(  # noqa: PLR0913, PLR0917 - one parameter per parameter of t
         return FileResponse(_chain(first, lines), headers=NOT_KEPT, media_type=_NDJSON)
     page = await diffs.get_page(compared, limit, cursor)
     return Response(page, media_type="application/json")
+        return FileResponse(_chain(first, lines), headers=headers, media_type=_NDJSON)
+    page, following = await diffs.get_page(compared, limit, cursor)
+    link = None if following is None else {"Link": link_to_next(request, following)}
+    return Response(page, headers=link, media_type="application/json")
 
 
 async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

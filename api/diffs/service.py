@@ -80,8 +80,10 @@ class DiffReader:
         """
         return await read(self._pool, partial(_open, old_id=old_id, new_id=new_id))
 
-    async def get_page(self, compared: Comparison, limit: int, cursor: str | None) -> bytes:
-        """Return up to `limit` changes from a cursor on, as JSON."""
+    async def get_page(
+        self, compared: Comparison, limit: int, cursor: str | None
+    ) -> tuple[bytes, str | None]:
+        """Return up to `limit` changes from a cursor on, as JSON, and the cursor after them."""
         after = ""
         if cursor is not None:
             wanted = Position.from_cursor(cursor)
@@ -97,17 +99,18 @@ class DiffReader:
             if part.is_end or returned >= limit or time.monotonic() > deadline:
                 break
             pace.adapt(found=part.returned, wanted=limit - returned)
+        following = None if part.is_end else compared.position(after).to_cursor()
         pagination = DiffPagination(
             limit=limit,
             returned=returned,
-            has_more=not part.is_end,
-            next_cursor=None if part.is_end else compared.position(after).to_cursor(),
+            has_more=following is not None,
+            next_cursor=following,
         )
         data = compared.head() | {
             "changes": orjson.Fragment(b"[%b]" % b",".join(found)),
             "pagination": pagination.model_dump(by_alias=True),
         }
-        return orjson.dumps({"success": True, "data": data})
+        return orjson.dumps({"success": True, "data": data}), following
 
     async def lines(self, compared: Comparison) -> AsyncIterator[bytes]:
         """Yield all changes, one JSON object a line; the first piece comes with the first range.

@@ -33,6 +33,13 @@ _BINARY: Final[dict[int | str, dict[str, Any]]] = {
         "The file does not fit into the room for downloads",
     ),
 }
+Columns = Annotated[
+    str | None,
+    Query(description="Names with commas between them; all when absent.", examples=["id"]),
+]
+Raw = Annotated[
+    bool, Query(description="CSV only: leave texts as they are that begin like a formula.")
+]
 _ERRORS: Final = error_responses(400) | GONE | REPLACED
 
 
@@ -49,22 +56,21 @@ async def get_download_request(  # noqa: PLR0913, PLR0917 - one parameter per pa
         str | None,
         Query(alias="tableName", description="`users` when absent.", examples=["deals"]),
     ] = None,
-    columns: Annotated[
-        str | None,
-        Query(description="Names with commas between them; all when absent.", examples=["id"]),
-    ] = None,
-    raw: Annotated[  # noqa: FBT002 - a query parameter
-        bool, Query(description="CSV only: leave texts as they are that begin like a formula.")
-    ] = False,
+    columns: Columns = None,
+    raw: Raw = False,  # noqa: FBT002 - a query parameter
     snapshot: Annotated[
         int | None, Query(ge=1, description="409 once a rerun has replaced this one.")
     ] = None,
     expand: Expand = None,
 ) -> DownloadRequest:
     """Return what is asked for."""
-    chosen = None if columns is None else tuple(name.strip() for name in columns.split(","))
     labels = expand is not None
-    return DownloadRequest(scan_id, form, table_name, chosen, raw, snapshot, labels)
+    return DownloadRequest(scan_id, form, table_name, names_in(columns), raw, snapshot, labels)
+
+
+def names_in(columns: str | None) -> tuple[str, ...] | None:
+    """Return the names between the commas, in their order."""
+    return None if columns is None else tuple(name.strip() for name in columns.split(","))
 
 
 Asked = Annotated[DownloadRequest, Depends(get_download_request)]

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from api.dependencies import ScanId
 from api.errors import query_faults
 from api.results.filters import describe_parameters, read_selection
-from api.results.page_route import DEFAULT_LIMIT, PageRoute, answer_page, at_cursor
+from api.results.page_route import DEFAULT_LIMIT, PageRoute, answer_page, place_at
 from api.results.schemas import ResultPage, ResultTables
 from api.results.service import PageRequest, ResultReader
 from api.schemas import (
@@ -33,7 +33,7 @@ GONE: Final[dict[int | str, dict[str, Any]]] = {
 REPLACED: Final[dict[int | str, dict[str, Any]]] = {
     409: describe_error(
         "A rerun has replaced the snapshot.",
-        "SNAPSHOTREPLACED",
+        "SNAPSHOT_REPLACED",
         "Scan 'hubspot-deals-scan-2025-001' no longer serves snapshot 1: a rerun replaced it by "
         "snapshot 2. Discard the pages read so far and start over at offset 0",
     )
@@ -103,12 +103,7 @@ async def get_page_request(  # noqa: PLR0913, PLR0917 - one parameter per parame
         selection=read_selection(given.multi_items()),
         labels=expand is not None,
     )
-    if cursor is None:
-        return asked
-    if (placed := at_cursor(asked, cursor)) is None:
-        text = "This is no cursor of this snapshot: pass a page's nextCursor back unchanged"
-        raise query_faults((("cursor",), text))
-    return placed
+    return asked if cursor is None else place_at(asked, cursor)
 
 
 @page_router.get(

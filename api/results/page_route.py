@@ -11,8 +11,9 @@ from typing import Any, Final
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
-from api.cursors import Cursor, link_to_next
+from api.cursors import Cursor, page_headers
 from api.dependencies import SCAN_ID
+from api.errors import query_faults
 from api.results.service import PageRequest, ResultReader
 from api.schemas import MAX_LIMIT
 from hubspot_deals.contract import TABLE_NAMES
@@ -40,10 +41,12 @@ class PageRoute(APIRoute):
 
 
 async def answer_page(request: Request, reader: ResultReader, page: PageRequest) -> Response:
-    """Answer with a page, and in a header with the address of the next one."""
+    """Answer with a page, and in headers with its place and the address of the next one."""
     found = await reader.get_page(page)
     cursor = found.next_cursor
-    headers = None if cursor is None else {"Link": link_to_next(request, cursor)}
+    headers = page_headers(
+        request, limit=page.limit, offset=page.offset, total=found.total, next_cursor=cursor
+    )
     return Response(found.to_json(cursor), headers=headers, media_type="application/json")
 
 
@@ -74,6 +77,14 @@ def at_cursor(page: PageRequest, text: str) -> PageRequest | None:
     if cursor is None or page.snapshot not in {None, cursor.snapshot}:
         return None
     return replace(page, offset=cursor.position, snapshot=cursor.snapshot, mark=cursor.mark)
+
+
+def place_at(page: PageRequest, text: str) -> PageRequest:
+    """Return the page that begins where a cursor says; raises RequestValidationError."""
+    if (placed := at_cursor(page, text)) is None:
+        msg = "This is no cursor of this snapshot: pass a page's nextCursor back unchanged"
+        raise query_faults((("cursor",), msg))
+    return placed
 
 
 def _is_plain(text: str) -> bool:

@@ -131,7 +131,7 @@ class ResultReader:
         if snapshot is None or not _may_have(snapshot, request):
             snapshot = await self._look(connection, request.scan_id)
         while True:
-            table = _choose_table(snapshot, request)
+            table = table_of(snapshot, request)
             page = await results.find_page(
                 connection, snapshot, table, limit=request.limit, offset=request.offset
             )
@@ -143,7 +143,7 @@ class ResultReader:
         """Read a page of selected rows; no connection is held while it waits for them."""
         while True:
             snapshot = await read(self._pool, partial(self._look, scan_id=request.scan_id))
-            table = _choose_table(snapshot, request)
+            table = table_of(snapshot, request)
             rows = await self._selected.get(snapshot, table, request.selection)
             if rows is not None:
                 wanted = rows[request.offset : request.offset + request.limit]
@@ -189,7 +189,8 @@ def _may_have(snapshot: Snapshot, request: PageRequest) -> bool:
     )
 
 
-def _choose_table(snapshot: Snapshot, request: PageRequest) -> results.ResultTable:
+def table_of(snapshot: Snapshot, request: PageRequest) -> results.ResultTable:
+    """Return the table of a page; raises what is wrong with table, snapshot or cursor."""
     if request.snapshot not in {None, snapshot.generation}:
         raise SnapshotReplacedError(request.scan_id, request.snapshot, snapshot.generation)
     table = choose_table(snapshot.tables, request.table_name)

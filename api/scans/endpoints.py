@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, Header, Query, Request, Response, status
 from pydantic import AfterValidator
 
-from api.cursors import Cursor, link_to_next
+from api.cursors import Cursor, page_headers
 from api.dependencies import Keys, Pool, ScanId, Settings
 from api.errors import query_faults
 from api.json_body import JsonRoute
@@ -143,8 +143,16 @@ async def list_scans(  # noqa: PLR0913, PLR0917 - one parameter per parameter of
     page = await service.page_of_scans(
         pool, organization_id, limit=limit, offset=offset, after=after
     )
-    if (following := page.pagination.next_cursor) is not None:
-        response.headers["Link"] = link_to_next(request, following)
+    shown = page.pagination
+    response.headers.update(
+        page_headers(
+            request,
+            limit=shown.limit,
+            offset=shown.offset,
+            total=shown.total,
+            next_cursor=shown.next_cursor,
+        )
+    )
     return Answer(data=page)
 
 

@@ -118,6 +118,59 @@ def test_pages_by_number_are_the_whole_table_once(client, put, mount, size):
     assert (body["status"], body["scanId"], body["snapshot"]) == ("completed", "is-completed", 1)
 
 
+@pytest.mark.parametrize("mount", MOUNTS)
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_pages_by_cursor_and_link_are_the_whole_table_once(client, put, mount, size):
+    path = f"{mount}/scan/result/{put('completed')}?page_size={size}"
+    ids = []
+    while path is not None:
+        answer = client.get(path)
+        body, place = answer.json(), answer.json()["pagination"]
+        ids += [deal["id"] for deal in body["data"]]
+        assert [
+            int(answer.headers[f"X-Pagination-{name}"])
+            for name in ("Page", "Limit", "Total", "Pages")
+        ] == [place["current_page"], size, 5, place["total_pages"]]
+        path = answer.links["next"]["url"] if "next" in answer.links else None
+        assert (path is None) == (place["next_cursor"] is None) == (not place["has_next"])
+
+    assert ids == ["1", "2", "3", "4", "5"]
+
+
+def test_a_cursor_goes_on_in_the_other_grammar_and_with_its_page_size(client, put):
+    scan_id = put("completed")
+    path, first = f"/scan/result/{scan_id}", {"page_size": 2}
+    cursor = client.get(path, params=first).json()["pagination"]["next_cursor"]
+
+    there = client.get(
+        f"/api/v1/results/{scan_id}/result", params={"tableName": "deals", "cursor": cursor}
+    )
+    faults = [
+        client.get(path, params=wrong).json()["errors"].keys()
+        for wrong in (
+            {"cursor": cursor, "page": 1},
+            {"cursor": cursor, "page_size": 3},
+            {"cursor": "x"},
+        )
+    ]
+
+    assert [deal["id"] for deal in there.json()["data"]["records"]] == ["3", "4", "5"]
+    assert faults == [{"cursor"}, {"page_size"}, {"cursor"}]
+
+
+def test_labels_and_columns_are_the_same_in_both_grammars(client, put):
+    scan_id = put("completed")
+    page = client.get(f"/scan/result/{scan_id}?expand=labels&page_size=1").json()["data"]
+    files = [
+        client.get(f"{path}?tableName=deals&expand=labels&columns=id,pipeline_label&raw=true")
+        for path in (f"/scan/download/{scan_id}/csv", f"/api/v1/results/{scan_id}/download/csv")
+    ]
+
+    assert {"dealstage_label", "pipeline_label", "owner_email"} <= page[0].keys()
+    assert files[0].text.startswith('"id","pipeline_label"')
+    assert files[0].content == files[1].content
+
+
 @pytest.mark.parametrize("status", ["pending", "running", "paused", "failed", "cancelled"])
 def test_what_has_no_result_yet_has_an_empty_page_and_no_file(client, put, status):
     scan_id = put(status)

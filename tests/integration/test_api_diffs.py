@@ -71,12 +71,15 @@ def diff_of_two(client):
 
 
 def pages(client, **params):
-    page = get(client, **params)
-    yield page
-    while page["pagination"]["hasMore"]:
-        page = get(client, **params, cursor=page["pagination"]["nextCursor"])
-        yield page
-    assert page["pagination"]["nextCursor"] is None
+    answer = client.get(PATH, params=params)
+    yield answer.json()["data"]
+    while (following := answer.json()["data"]["pagination"]["nextCursor"]) is not None:
+        linked = httpx.URL(answer.links["next"]["url"])
+        assert linked.params["cursor"] == following
+        answer = client.get(PATH, params=params | {"cursor": following})
+        yield answer.json()["data"]
+    assert "next" not in answer.links
+    assert not answer.json()["data"]["pagination"]["hasMore"]
 
 
 @pytest.mark.parametrize("limit", [1, 7, 79, 80, 81, 1_000])

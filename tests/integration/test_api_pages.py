@@ -212,6 +212,15 @@ def test_a_selected_page_has_the_records_of_an_ordinary_one(client):
     assert sorted_.keys() == ordinary.keys()
 
 
+def test_headers_say_where_a_page_lies(client):
+    answer = get(client, "scan-1001", limit=100, offset=300)
+    scans = client.get("/api/v1/scan/list?limit=2&offset=2")
+
+    names = [f"X-Pagination-{name}" for name in ("Page", "Limit", "Total", "Pages")]
+    assert [answer.headers[name] for name in names] == ["4", "100", "1001", "11"]
+    assert [scans.headers[name] for name in names] == ["2", "2", "5", "3"]
+
+
 def test_a_cursor_is_bound_to_its_list(client):
     first = get(client, "scan-1001", limit=10, sort="amount").json()["data"]["pagination"]
     cursor = {"cursor": first["nextCursor"]}

@@ -75,9 +75,6 @@ async def get_diff(  # noqa: PLR0913, PLR0917 - one parameter per parameter of t
         # Whatever is wrong at the start still has a status of its own.
         first = await anext(lines)
         return FileResponse(_chain(first, lines), headers=NOT_KEPT, media_type=_NDJSON)
-    page = await diffs.get_page(compared, limit, cursor)
-    return Response(page, media_type="application/json")
-        return FileResponse(_chain(first, lines), headers=headers, media_type=_NDJSON)
     page, following = await diffs.get_page(compared, limit, cursor)
     link = None if following is None else {"Link": link_to_next(request, following)}
     return Response(page, headers=link, media_type="application/json")

@@ -4,11 +4,10 @@ import json
 
 import pytest
 
+from hubspot_deals.cli.results import _echo_page
 from tests.unit.cli_service import FakeService, run
 
 pytestmark = pytest.mark.usefixtures("no_settings")
-from hubspot_deals.cli.results import _echo_page
-from tests.unit.test_cli import FakeService, run
 
 
 def test_results_lists_tables_then_shows_rows() -> None:

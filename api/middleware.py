@@ -1,4 +1,7 @@
-"""Wraps every request: its id, its log line, its count, the last net under errors, HEAD for GET."""
+"""Wraps every request: its id, its log line, its count, the last net under errors, HEAD for GET.
+
+And it takes parameters in both spellings.
+"""
 
 import logging
 import re
@@ -19,6 +22,13 @@ logger = logging.getLogger("api.requests")
 
 _CUT_OFF: Final = 500
 """What counts for a request that ended without an answer."""
+_OTHER_SPELLINGS: Final = {
+    b"table_name": b"tableName",
+    b"organization_id": b"organizationId",
+    b"pageSize": b"page_size",
+}
+"""Parameters as the other dialect would spell them: both are taken, by every path."""
+_OTHER_SPELLING: Final = re.compile(rb"(?<![^&])(%b)(?==)" % b"|".join(_OTHER_SPELLINGS))
 _USABLE_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 
 
@@ -66,6 +76,8 @@ class RequestEnvelope:
     async def _serve(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         # A HEAD is served as the GET it asks about, without the body.
         inner = {**scope, "method": "GET", "is_head": True} if scope["method"] == "HEAD" else scope
+        if _OTHER_SPELLING.search(scope["query_string"]):
+            inner = {**inner, "query_string": spell_parameters(scope["query_string"])}
         try:
             await self._app(inner, receive, answer)
         except Exception as error:
@@ -73,6 +85,11 @@ class RequestEnvelope:
             if answer.status is not None:
                 raise
             await response(scope, receive, answer)
+
+
+def spell_parameters(query: bytes) -> bytes:
+    """Return a query string with the names of its parameters as the endpoints know them."""
+    return _OTHER_SPELLING.sub(lambda match: _OTHER_SPELLINGS[match[1]], query)
 
 
 class _Answer:

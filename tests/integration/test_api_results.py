@@ -170,6 +170,12 @@ def test_the_documented_loop_reads_every_record_once(client, completed, limit):
     assert ids == [str(9_007_199_254_740_993 + number) for number in range(1, 6)]
 
 
+def test_the_other_spelling_of_a_parameter_means_the_same(client, completed):
+    data = page(client, table_name="deals", page=1, pageSize=2).json()["data"]
+
+    assert (data["tableName"], data["pagination"]["limit"]) == ("deals", 2)
+
+
 def test_without_a_name_the_users_are_served_and_the_answer_says_so(client, completed):
     data = page(client).json()["data"]
 

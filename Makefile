@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_ARGS ?=
+# Tests wait more than they work; each process has a database and a stack of its own.
+TEST_PROCESSES ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo up test faults check format lint types imports openapi bench bench-sandbox lock clean
@@ -25,7 +27,7 @@ up: $(STAMP) ## Start everything and leave it running; ARGS="--hubspot-url …" 
 	$(BIN)/hubspot-deals up $(ARGS)
 
 test: $(STAMP) ## Unit, contract, integration and end-to-end tests
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
 
 faults: $(STAMP) ## Kill and freeze everything during scans (half an hour); writes docs/reliability.md
 	$(BIN)/python -m pytest tests/faults -m faults --write-report $(PYTEST_ARGS)

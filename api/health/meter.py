@@ -1,5 +1,6 @@
 """What this process has answered since it started, and what it takes up."""
 
+import math
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from typing import Final
 import psutil
 
 _MINUTES: Final = 60
+_COUNT_SECONDS: Final = 1.0
+"""How long a number of connections is good: counting reads all sockets of the machine."""
 _FAULT: Final = 500
 """The first of the statuses with which a service says that it is at fault itself."""
 
@@ -38,6 +41,8 @@ class RequestMeter:
         self._faults = 0
         self._seconds = 0.0
         self._faults_by_minute: deque[tuple[int, int]] = deque(maxlen=_MINUTES)
+        self._connections = 0
+        self._connections_counted = -math.inf
         self._process = psutil.Process()
         # The first question has no answer: it is the moment from which the second one measures.
         self._process.cpu_percent()
@@ -78,10 +83,15 @@ class RequestMeter:
         )
 
     def _count_connections(self, port: int | None) -> int:
-        return sum(
+        now = time.monotonic()
+        if now - self._connections_counted < _COUNT_SECONDS:
+            return self._connections
+        self._connections_counted = now
+        self._connections = sum(
             connection.status == psutil.CONN_ESTABLISHED and connection.laddr.port == port
             for connection in self._process.net_connections("tcp")
         )
+        return self._connections
 
     def _minute(self) -> int:
         return int(time.monotonic() - self._began) // 60

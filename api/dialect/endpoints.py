@@ -19,7 +19,7 @@ from api.downloads.response import answer_download
 from api.downloads.service import MEDIA_TYPES, DownloadRequest
 from api.errors import query_faults
 from api.json_body import JsonRoute
-from api.results.endpoints import Expand
+from api.results.endpoints import Expand, Results
 from api.results.page_route import place_at
 from api.results.service import PageRequest
 from api.scans import service as scans
@@ -128,6 +128,7 @@ async def get_extraction_page(  # noqa: PLR0913, PLR0917 - one parameter per par
     request: Request,
     scan_id: ExtractionId,
     pool: Pool,
+    results: Results,
     page: Annotated[int, Query(ge=1, le=MAX_PAGE, description="Number of the page.")] = 1,
     page_size: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Records per page.")] = 100,
     table_name: TableName = service.DEFAULT_TABLE,
@@ -153,7 +154,7 @@ async def get_extraction_page(  # noqa: PLR0913, PLR0917 - one parameter per par
         asked = place_at(asked, cursor)
         if asked.offset % page_size:
             raise query_faults((("page_size",), "Repeat the page_size of the cursor's page"))
-    written = await service.get_page(pool, asked)
+    written = await service.get_page(pool, results, asked)
     headers = page_headers(
         request,
         limit=page_size,

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import orjson
-from psycopg import AsyncConnection
 
 from api.database import ConnectionPool, read
 from api.dialect.schemas import (
@@ -19,14 +18,13 @@ from api.dialect.schemas import (
     Word,
 )
 from api.errors import ScanNotCompletedError
-from api.results.service import FoundPage, PageRequest, get_snapshot, table_of
+from api.results.service import FoundPage, PageRequest, ResultReader
 from api.scans.schemas import ChangedScan, RemovedScan
 from api.scans.service import progress
 from api.schemas import Confirmation
 from hubspot_deals.contract import ScanStatus
 from hubspot_deals.errors import ScanNotFoundError
 from hubspot_deals.warehouse import scans
-from hubspot_deals.warehouse.results import find_page
 from hubspot_deals.warehouse.scans import Checkpoint, ScanRecord
 
 DEFAULT_TABLE: Final = "deals"
@@ -114,27 +112,19 @@ def describe_change(
     )
 
 
-async def get_page(pool: ConnectionPool, request: PageRequest) -> WrittenPage:
+async def get_page(
+    pool: ConnectionPool, results: ResultReader, request: PageRequest
+) -> WrittenPage:
     """Return one page: of what a scan serves, whatever its next attempt does meanwhile."""
-    return await read(pool, partial(_read_page, request=request))
-
-
-async def _read_page(connection: AsyncConnection[Any], *, request: PageRequest) -> WrittenPage:
     while True:
-        scan = await scans.get_scan(connection, request.scan_id)
+        scan = await read(pool, partial(scans.get_scan, scan_id=request.scan_id))
         try:
-            snapshot = await get_snapshot(connection, scan_id=request.scan_id)
+            found = await results.get_page(request)
         except ScanNotCompletedError:
             return _write(scan, request, None)
-        if snapshot.generation != scan.generation:
-            # An attempt has completed since: status and rows are to be of one moment.
-            continue
-        table = table_of(snapshot, request)
-        page = await find_page(
-            connection, snapshot, table, limit=request.limit, offset=request.offset
-        )
-        if page is not None:
-            return _write(scan, request, FoundPage(request, snapshot, table, page, table.row_count))
+        if (found.snapshot.seq, found.snapshot.generation) == (scan.seq, scan.generation):
+            return _write(scan, request, found)
+        # An attempt has completed since: status and rows are to be of one moment.
 
 
 def _write(scan: ScanRecord, request: PageRequest, found: FoundPage | None) -> WrittenPage:

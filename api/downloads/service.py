@@ -19,7 +19,7 @@ from api.downloads.export import Export
 from api.downloads.schemas import DownloadManifest
 from api.downloads.spool import Spool
 from api.errors import SnapshotHiddenError, SnapshotReplacedError, UnknownColumnError
-from api.results.service import choose_table, get_snapshot, with_labels
+from api.results.service import get_snapshot, table_of, with_labels
 from hubspot_deals.exports.order import ExportFormat, ExportOrder
 from hubspot_deals.warehouse.results import Snapshot, is_served
 from hubspot_deals.warehouse.scans import get_scan
@@ -205,10 +205,8 @@ def headers_of(export: Export) -> dict[str, str]:
 
 async def _get_order(connection: AsyncConnection[Any], *, request: DownloadRequest) -> ExportOrder:
     snapshot = await get_snapshot(connection, scan_id=request.scan_id)
-    if request.snapshot not in {None, snapshot.generation}:
-        raise SnapshotReplacedError(request.scan_id, request.snapshot, snapshot.generation)
+    table = table_of(snapshot, request.snapshot, request.table_name)
     scan = await get_scan(connection, request.scan_id)
-    table = choose_table(snapshot.tables, request.table_name)
     if request.labels:
         table = with_labels(table)
     columns = _choose_columns(table.columns, request.columns)

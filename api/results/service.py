@@ -131,7 +131,7 @@ class ResultReader:
         if snapshot is None or not _may_have(snapshot, request):
             snapshot = await self._look(connection, request.scan_id)
         while True:
-            table = table_of(snapshot, request)
+            table = _page_table(snapshot, request)
             page = await results.find_page(
                 connection, snapshot, table, limit=request.limit, offset=request.offset
             )
@@ -143,7 +143,7 @@ class ResultReader:
         """Read a page of selected rows; no connection is held while it waits for them."""
         while True:
             snapshot = await read(self._pool, partial(self._look, scan_id=request.scan_id))
-            table = table_of(snapshot, request)
+            table = _page_table(snapshot, request)
             rows = await self._selected.get(snapshot, table, request.selection)
             if rows is not None:
                 wanted = rows[request.offset : request.offset + request.limit]
@@ -158,6 +158,16 @@ class ResultReader:
         if len(self._known) > _MOST_SNAPSHOTS:
             del self._known[next(iter(self._known))]
         return snapshot
+
+
+def table_of(snapshot: Snapshot, wanted: int | None, table_name: str | None) -> results.ResultTable:
+    """Return a table of the `wanted` snapshot, None for the served one.
+
+    Raises SnapshotReplacedError where it is another one, and UnknownTableError.
+    """
+    if wanted not in {None, snapshot.generation}:
+        raise SnapshotReplacedError(snapshot.scan_id, wanted, snapshot.generation)
+    return choose_table(snapshot.tables, table_name)
 
 
 def choose_table(
@@ -189,11 +199,9 @@ def _may_have(snapshot: Snapshot, request: PageRequest) -> bool:
     )
 
 
-def table_of(snapshot: Snapshot, request: PageRequest) -> results.ResultTable:
+def _page_table(snapshot: Snapshot, request: PageRequest) -> results.ResultTable:
     """Return the table of a page; raises what is wrong with table, snapshot or cursor."""
-    if request.snapshot not in {None, snapshot.generation}:
-        raise SnapshotReplacedError(request.scan_id, request.snapshot, snapshot.generation)
-    table = choose_table(snapshot.tables, request.table_name)
+    table = table_of(snapshot, request.snapshot, request.table_name)
     if not _is_of_list(snapshot, table, request):
         text = "This cursor is of another scan, table, filter or sorting; repeat those of its page"
         raise query_faults((("cursor",), text))

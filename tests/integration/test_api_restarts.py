@@ -6,26 +6,16 @@ from functools import partial
 import pytest
 
 from tests.integration.test_api_control import FACTS, put_scan
-from tests.integration.test_api_scans import TOKEN, wait_for
+from tests.integration.test_api_dialect import begin
+from tests.integration.test_api_scans import wait_for
 
 HAS_ENDED = {"completed", "failed", "cancelled", "crashed"}
-BODY = {
-    "scanId": "weekly-sync-001",
-    "type": ["deals"],
-    "auth": {"accessToken": TOKEN},
-    "dateRange": {"startDate": "2024-01-01", "endDate": "2024-01-31"},
-}
 
 
 @pytest.fixture
 def put(database):
     """Puts a scan of `org-1` with five deals into a state, and returns its id."""
     return partial(put_scan, database)
-
-
-def begin(client, scan_id="weekly-sync-001", *, mount="", headers=None, **changes):
-    config = BODY | {"scanId": scan_id} | changes
-    return client.post(f"{mount}/scan/start", json={"config": config}, headers=headers)
 
 
 def own(client, scan_id, **changes):

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from hubspot_sandbox.app import build_app
+from hubspot_sandbox.clock import Clock
 from hubspot_sandbox.config import ALL_SCOPES, TIERS, SandboxConfig
 from hubspot_sandbox.server import serve
 
@@ -103,7 +104,15 @@ async def _run(config: SandboxConfig) -> None:
         sys.stdout.write(f"hubspot-sandbox ready at http://{config.host}:{port}\n")
         sys.stdout.flush()
 
-    await serve(build_app(config), host=config.host, port=config.port, stop=stop, on_ready=announce)
+    clock = Clock()
+    await serve(
+        build_app(config, clock),
+        host=config.host,
+        port=config.port,
+        stop=stop,
+        on_ready=announce,
+        now=clock.seconds,
+    )
 
 
 if __name__ == "__main__":

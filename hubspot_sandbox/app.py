@@ -28,7 +28,9 @@ from hubspot_sandbox.failures import (
 )
 from hubspot_sandbox.faults import PAGE_FAULTS, Fault, Faults
 from hubspot_sandbox.index import SearchIndex
+from hubspot_sandbox.journal import Journal
 from hubspot_sandbox.latency import Latency
+from hubspot_sandbox.links import Links
 from hubspot_sandbox.messages import Query, Reply, Request
 from hubspot_sandbox.objects import Objects
 from hubspot_sandbox.people import People
@@ -70,6 +72,8 @@ def build_world(config: SandboxConfig, clock: Clock | None = None) -> World:
         catalog=catalog,
         store=store,
         index=index,
+        journal=Journal(store, clock),
+        links=Links(config.seed),
         searcher=Searcher(index),
         renderer=Renderer(store, config.portal_id),
         tokens=Tokens(config, clock),

@@ -1,4 +1,4 @@
-"""Which contacts, companies and line items a deal has: computed from its id, stored nowhere."""
+"""The two v4 reads of associations, and the ones inside a listed deal."""
 
 import base64
 from typing import Any, Final
@@ -8,38 +8,18 @@ from hubspot_sandbox.clock import iso_ms
 from hubspot_sandbox.config import SandboxConfig
 from hubspot_sandbox.endpoint import Answer, Call, World, as_json, is_number
 from hubspot_sandbox.failures import bad_json, bad_request, not_found
+from hubspot_sandbox.links import Links
 from hubspot_sandbox.routes import TARGET_TYPES
 
 INLINE_LIMIT: Final = 100
 _BATCH_INPUTS: Final = 1_000
 _LIST_LIMIT: Final = 500
-_CROWDED_ONE_IN: Final = 97
-_MASK: Final = 0xFFFFFFFFFFFFFFFF
-# Type id -> plural name, singular name, first id, HubSpot's two association type ids.
+# Type id -> plural name, singular name, HubSpot's two association type ids.
 _TARGETS: Final = {
-    "0-1": ("contacts", "contact", 286_101, (3, 4)),
-    "0-2": ("companies", "company", 7_945_028, (341, 5)),
-    "0-8": ("line_items", "line_item", 91_000_417, (19,)),
+    "0-1": ("contacts", "contact", (3, 4)),
+    "0-2": ("companies", "company", (341, 5)),
+    "0-8": ("line_items", "line_item", (19,)),
 }
-
-
-def target_ids(seed: int, deal: int, target: str) -> list[int]:
-    """Ids of the associated records, ascending; more than a page for one deal in a hundred."""
-    first = _TARGETS[target][2]
-    noise = _mix(deal * 31 + seed + first)
-    count = {"0-1": noise % 4, "0-2": noise % 2, "0-8": noise % 3}[target]
-    if target == "0-1" and noise % _CROWDED_ONE_IN == 0:
-        count = 130 + noise % 120
-    start = first + noise % 1_000_000
-    return [start + step * (1 + noise % 7) for step in range(count)]
-
-
-def _mix(number: int) -> int:
-    """SplitMix64: neighbouring ids get unrelated neighbours."""
-    number = (number + 0x9E3779B97F4A7C15) & _MASK
-    number = ((number ^ (number >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    number = ((number ^ (number >> 27)) * 0x94D049BB133111EB) & _MASK
-    return number ^ (number >> 31)
 
 
 def _cursor(target: str, identity: int) -> str:
@@ -57,14 +37,14 @@ def _read_cursor(after: str, target: str) -> int:
 
 
 def inline_associations(
-    config: SandboxConfig, deal: int, targets: list[str], base_url: str
+    config: SandboxConfig, links: Links, deal: int, targets: list[str], base_url: str
 ) -> dict[str, Any]:
     """The `associations` of a listed deal: ids only, at most a hundred a type, pairs repeated."""
     found: dict[str, Any] = {}
     for name in targets:
         target = TARGET_TYPES[name.lower()]
         plural = _TARGETS[target][0]
-        ids = target_ids(config.seed, deal, target)
+        ids = links.of(deal, target)
         if not ids:
             continue
         results = [pair for one in ids[:INLINE_LIMIT] for pair in _labelled(one, target)]
@@ -157,7 +137,7 @@ class Associations:
         if row is None or self._world.account.state[row]:
             return None
         deal = int(self._world.account.ids[row])
-        return target_ids(self._world.config.seed, deal, target)
+        return self._world.links.of(deal, target)
 
     @staticmethod
     def _target(name: str) -> str:
@@ -170,7 +150,7 @@ class Associations:
 
 def _labelled(identity: int, target: str) -> list[dict[str, Any]]:
     """One associated record the v3 way: once per association type, so the id comes twice."""
-    _, singular, _, type_ids = _TARGETS[target]
+    _, singular, type_ids = _TARGETS[target]
     kinds = [f"deal_to_{singular}", f"deal_to_{singular}_unlabeled"][: len(type_ids)]
     return [{"id": str(identity), "type": kind} for kind in kinds]
 
@@ -179,7 +159,7 @@ def _pair(identity: int, target: str) -> dict[str, Any]:
     """One associated record; `toObjectId` is a number on the wire, whatever the specification."""
     types = [
         {"category": "HUBSPOT_DEFINED", "typeId": type_id, "label": None if place else "Primary"}
-        for place, type_id in enumerate(_TARGETS[target][3])
+        for place, type_id in enumerate(_TARGETS[target][2])
     ]
     return {"toObjectId": identity, "associationTypes": types}
 

@@ -29,6 +29,10 @@ class Clock:
         """Jump forward."""
         self._offset += seconds
 
+    def move_to(self, seconds: float) -> None:
+        """Jump forward to an epoch second; a past one changes nothing."""
+        self.advance(max(0.0, seconds - self.seconds()))
+
     def next_midnight(self) -> float:
         """When the daily budget starts again (the account's time zone is UTC)."""
         return (self.seconds() // _EPOCH_DAY_SECONDS + 1) * _EPOCH_DAY_SECONDS

@@ -15,9 +15,12 @@ from hubspot_sandbox.budgets import Budgets
 from hubspot_sandbox.clock import parse_ms
 from hubspot_sandbox.endpoint import World
 from hubspot_sandbox.faults import Faults
+from hubspot_sandbox.history import all_versions
+from hubspot_sandbox.life import RATES, Life
 from hubspot_sandbox.messages import Query, Reply, Request
 from hubspot_sandbox.render import Plan
 from hubspot_sandbox.requestlog import RequestLog
+from hubspot_sandbox.routes import TARGET_TYPES
 
 CONTROL_PREFIX: Final = b"/_sandbox/"
 _NDJSON: Final = b"application/x-ndjson"
@@ -51,6 +54,13 @@ class Control:
             ("POST", "deals/restore"): self._restore,
             ("POST", "deals/delete"): self._delete,
             ("POST", "deals/merge"): self._merge,
+            ("POST", "deals/recalculate"): self._recalculate,
+            ("POST", "deals/associate"): self._associate,
+            ("POST", "life"): self._live_on,
+            ("GET", "fates"): lambda _query, _body: self._world.journal.fates(),
+            ("POST", "touched"): self._touched,
+            ("POST", "associations"): self._associations,
+            ("POST", "history"): self._history,
             ("POST", "reset"): self._reset,
             ("POST", "clock"): self._advance,
         }
@@ -68,7 +78,7 @@ class Control:
             return _json({"error": "no such control request", "known": known}, 404)
         try:
             return _json(route(query, orjson.loads(request.body or b"{}")))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, KeyError) as error:
             return _json({"error": str(error)}, 400)
 
     # -- reading
@@ -152,6 +162,20 @@ class Control:
         self._world.store.delete(rows)
         return {"changed": len(rows)}
 
+    def _recalculate(self, query: Query, body: _Body) -> object:  # noqa: ARG002
+        rows = self._rows(body)
+        properties = dict(body.get("properties") or {})
+        self._check_names(properties)
+        self._world.store.recalculate(rows, properties)
+        return {"changed": len(rows)}
+
+    def _associate(self, query: Query, body: _Body) -> object:  # noqa: ARG002
+        rows = self._rows(body)
+        target, ids = TARGET_TYPES[str(body.get("to"))], list(map(int, body.get("targets") or []))
+        for row in rows.tolist():
+            self._world.links.put(int(self._world.account.ids[row]), target, ids)
+        return {"changed": len(rows)}
+
     def _merge(self, query: Query, body: _Body) -> object:  # noqa: ARG002
         [winner] = self._rows({"ids": [body.get("winner")]}).tolist()
         losers = self._rows({"ids": body.get("losers")})
@@ -183,6 +207,32 @@ class Control:
         if unknown:
             message = f"The account has no properties {unknown}"
             raise ControlError(message)
+
+    # -- life, and what it has left behind
+
+    def _live_on(self, query: Query, body: _Body) -> object:  # noqa: ARG002
+        life = Life(self._world, int(body.get("seed", 0)))
+        done = life.go_on(float(body.get("seconds", 0)), {**RATES, **(body.get("rates") or {})})
+        return {"done": done, "now_ms": self._world.clock.ms()}
+
+    def _touched(self, query: Query, body: _Body) -> object:  # noqa: ARG002
+        return {"ids": self._world.journal.touched_since(int(body.get("since_ms", 0)))}
+
+    def _associations(self, query: Query, body: _Body) -> object:  # noqa: ARG002
+        target = TARGET_TYPES[str(body.get("to"))]
+        return {text: self._world.links.of(int(text), target) for text in body.get("ids") or []}
+
+    def _history(self, query: Query, body: _Body) -> object:  # noqa: ARG002
+        world, name = self._world, str(body.get("property"))
+        ids = [int(text) for text in body.get("ids") or []]
+        rows = {number: world.store.find_row(number) for number in ids}
+        return {
+            number: [
+                asdict(version) for version in all_versions(world.store, world.journal, row, name)
+            ]
+            for number, row in rows.items()
+            if row is not None
+        }
 
     # -- faults, budgets, time
 

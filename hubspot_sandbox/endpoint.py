@@ -11,6 +11,8 @@ from hubspot_sandbox.clock import Clock
 from hubspot_sandbox.config import SandboxConfig
 from hubspot_sandbox.failures import bad_json, bad_request
 from hubspot_sandbox.index import SearchIndex
+from hubspot_sandbox.journal import Journal
+from hubspot_sandbox.links import Links
 from hubspot_sandbox.messages import Query, Request
 from hubspot_sandbox.people import People
 from hubspot_sandbox.render import Renderer
@@ -38,6 +40,8 @@ class World:
     catalog: Catalog
     store: Store
     index: SearchIndex
+    journal: Journal
+    links: Links
     searcher: Searcher
     renderer: Renderer
     tokens: Tokens

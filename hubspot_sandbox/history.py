@@ -1,53 +1,69 @@
-"""Past values of a deal's properties, made up to lead to the present one."""
+"""Past values of a deal's properties: recorded ones, before them made-up ones that lead to them."""
 
 from typing import Any, Final
 
 from hubspot_sandbox.clock import iso_ms
+from hubspot_sandbox.journal import Journal, Version
 from hubspot_sandbox.pipelines import PIPELINES
 from hubspot_sandbox.store import Store
 
 _SOURCES: Final = ("CRM_UI", "API", "IMPORT", "INTEGRATION")
 _USER: Final = 28_604_240
 _DEEPEST: Final = 5
+_MOST_VERSIONS: Final = 20
 
 
 def property_history(
-    store: Store, row: int, names: tuple[str, ...]
+    store: Store, journal: Journal, row: int, names: tuple[str, ...]
 ) -> dict[str, list[dict[str, Any]]]:
     """Versions per property, newest first; unknown properties are left out."""
+    identity = int(store.account.ids[row])
     known = tuple(name for name in names if store.catalog.find(name))
-    current = store.values(row, known)
-    return {name: _versions(store, row, name, value) for name, value in current.items()}
+    # Doubtful: how many versions HubSpot keeps, and that older ones are dropped.
+    return {
+        name: [_body(version, identity) for version in all_versions(store, journal, row, name)][
+            :_MOST_VERSIONS
+        ]
+        for name in known
+    }
 
 
-def _versions(store: Store, row: int, name: str, value: str | None) -> list[dict[str, Any]]:
+def all_versions(store: Store, journal: Journal, row: int, name: str) -> list[Version]:
+    """All versions of one property, newest first, however many."""
+    recorded = journal.versions(row, name)
+    value = store.column(name).text(row) if recorded else store.values(row, (name,))[name]
+    return recorded + _made_up(store, journal, row, name, value)
+
+
+def _made_up(
+    store: Store, journal: Journal, row: int, name: str, value: str | None
+) -> list[Version]:
     if value is None:
         # Doubtful: a property without a value may also be absent.
         return []
-    account = store.account
     values = [value, *_earlier(store, row, name, value)]
-    first, last = int(account.born_ms[row]), int(account.modified_ms[row])
+    first, last = int(store.account.born_ms[row]), journal.first_modified(row)
     step = max(0, last - first) // len(values)
-    versions = []
-    for age, text in enumerate(values):
-        moment = first if age == len(values) - 1 else last - age * step
-        source = _SOURCES[(int(account.ids[row]) + age) % len(_SOURCES)]
-        version: dict[str, Any] = {
-            "value": text,
-            "timestamp": iso_ms(moment),
-            "sourceType": source,
-        }
-        # The last two keys are optional in recorded histories.
-        if source == "CRM_UI":
-            version |= {"sourceId": f"userId:{_USER}", "updatedByUserId": _USER}
-        elif source == "API":
-            version["sourceId"] = "sandbox-integration"
-        versions.append(version)
-    return versions
+    moments = [last - age * step for age in range(len(values) - 1)] + [first]
+    return [Version(text, moment) for text, moment in zip(values, moments, strict=True)]
+
+
+def _body(version: Version, identity: int) -> dict[str, Any]:
+    source = _SOURCES[(identity + version.moment_ms) % len(_SOURCES)]
+    body: dict[str, Any] = {
+        # Doubtful: how the history shows that a value was taken away.
+        "value": version.value or "",
+        "timestamp": iso_ms(version.moment_ms),
+        "sourceType": source,
+    }
+    # The last two keys are optional in recorded histories.
+    if source == "CRM_UI":
+        return body | {"sourceId": f"userId:{_USER}", "updatedByUserId": _USER}
+    return body | {"sourceId": "sandbox-integration"} if source == "API" else body
 
 
 def _earlier(store: Store, row: int, name: str, value: str) -> list[str]:
-    """Older values, newest first. Doubtful: how many versions HubSpot keeps."""
+    """Older values, newest first."""
     identity = int(store.account.ids[row])
     if name == "dealstage":
         for pipeline in PIPELINES:

@@ -144,11 +144,17 @@ class Objects:
     ) -> dict[str, Any]:
         body = self._world.renderer.body(row, plan, archived=archived)
         if history:
-            body["propertiesWithHistory"] = property_history(self._world.store, row, history)
+            body["propertiesWithHistory"] = property_history(
+                self._world.store, self._world.journal, row, history
+            )
         wanted = [target for target in targets if target.lower() in TARGET_TYPES]
         if wanted:
             body["associations"] = inline_associations(
-                self._world.config, int(self._world.account.ids[row]), wanted, call.base_url
+                self._world.config,
+                self._world.links,
+                int(self._world.account.ids[row]),
+                wanted,
+                call.base_url,
             )
         return body
 

@@ -20,30 +20,29 @@ _REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus
 
 
 class _DateHeader:
-    """The Date header, rendered once a second."""
+    """The Date header by the sandbox's clock, rendered once a second."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
         self._second = 0
         self._text = b""
 
     def text(self) -> bytes:
-        second = int(time.time())
+        """The header's value."""
+        second = int(self._now())
         if second != self._second:
             self._second = second
             self._text = formatdate(second, usegmt=True).encode()
         return self._text
 
 
-_DATE: Final = _DateHeader()
-
-
-def render_head(reply: Reply, length: int | None) -> bytes:
+def render_head(reply: Reply, length: int | None, date: bytes) -> bytes:
     """Status line and headers; no length means a chunked body."""
     framing = b"Transfer-Encoding: chunked" if length is None else b"Content-Length: %d" % length
     return b"".join(
         (
             b"HTTP/1.1 %d %b\r\n" % (reply.status, _REASONS.get(reply.status, b"Unknown")),
-            b"Date: %b\r\nContent-Type: %b\r\n%b\r\n" % (_DATE.text(), reply.content_type, framing),
+            b"Date: %b\r\nContent-Type: %b\r\n%b\r\n" % (date, reply.content_type, framing),
             b"Connection: close\r\n" if reply.close else b"Connection: keep-alive\r\n",
             b"Vary: Accept-Encoding\r\nServer: cloudflare\r\nCF-Cache-Status: DYNAMIC\r\n",
             reply.headers,
@@ -55,8 +54,11 @@ def render_head(reply: Reply, length: int | None) -> bytes:
 class HttpConnection(asyncio.Protocol):
     """One client connection: answers its requests in order, one at a time."""
 
-    def __init__(self, application: Application, connections: set["HttpConnection"]) -> None:
+    def __init__(
+        self, application: Application, connections: set["HttpConnection"], date: _DateHeader
+    ) -> None:
         self._application = application
+        self._date = date
         self._connections = connections
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
@@ -173,19 +175,19 @@ class HttpConnection(asyncio.Protocol):
             transport.abort()
         elif reply.mangle is Mangle.CUT_BODY:
             # The declared length is never reached: the client must notice the missing half.
-            transport.write(render_head(reply, len(body)) + body[: len(body) // 2])
+            transport.write(self._head(reply, len(body)) + body[: len(body) // 2])
             transport.close()
         elif reply.mangle is Mangle.WRONG_LENGTH:
-            transport.write(render_head(reply, max(0, len(body) - 7)) + body)
+            transport.write(self._head(reply, max(0, len(body) - 7)) + body)
             transport.close()
         else:
-            transport.write(render_head(reply, len(body)) + body)
+            transport.write(self._head(reply, len(body)) + body)
             self._next(transport, reply)
 
     async def _stream(
         self, transport: asyncio.Transport, reply: Reply, chunks: Iterator[bytes]
     ) -> None:
-        transport.write(render_head(reply, None))
+        transport.write(self._head(reply, None))
         for chunk in chunks:
             transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
             await self._writable.wait()
@@ -195,6 +197,9 @@ class HttpConnection(asyncio.Protocol):
         self._streaming = None
         self._next(transport, reply)
 
+    def _head(self, reply: Reply, length: int | None) -> bytes:
+        return render_head(reply, length, self._date.text())
+
     def _next(self, transport: asyncio.Transport, reply: Reply) -> None:
         self._busy = False
         if reply.close:
@@ -203,19 +208,21 @@ class HttpConnection(asyncio.Protocol):
             self._answer(self._waiting.popleft())
 
 
-async def serve(
+async def serve(  # noqa: PLR0913
     application: Application,
     *,
     host: str,
     port: int,
     stop: asyncio.Event,
     on_ready: Callable[[int], None],
+    now: Callable[[], float] = time.time,
 ) -> None:
     """Listen until `stop` is set, then drop whatever is still connected."""
     connections: set[HttpConnection] = set()
+    date = _DateHeader(now)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
-        lambda: HttpConnection(application, connections), host, port, backlog=512
+        lambda: HttpConnection(application, connections, date), host, port, backlog=512
     )
     try:
         on_ready(server.sockets[0].getsockname()[1])

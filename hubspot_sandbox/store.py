@@ -131,6 +131,12 @@ class Store:
                 self._lay(row, properties)
         self._tell(rows)
 
+    def recalculate(self, rows: Ints, properties: Properties) -> None:
+        """Change properties that HubSpot computes, which moves no time of last change."""
+        for row in rows.tolist():
+            self._lay(row, properties)
+        self._tell(rows)
+
     def archive(self, rows: Ints, archived_ms: int) -> None:
         """Move to the bin; the time of last change stays as it was."""
         self.account.state[rows] = ARCHIVED
@@ -142,6 +148,7 @@ class Store:
         """Take out of the bin."""
         # Doubtful: whether restoring counts as a change of the deal.
         self.account.state[rows] = LIVE
+        self.account.archived_ms[rows] = 0
         self.account.modified_ms[rows] = modified_ms
         self.archive_version += 1
         self._tell(rows)
@@ -151,6 +158,14 @@ class Store:
         self.account.state[rows] = GONE
         self.archive_version += 1
         self._tell(rows)
+
+    def empty_bin(self, before_ms: int) -> Ints:
+        """Erase what was archived before a moment; the rows."""
+        account = self.account
+        rows = np.flatnonzero((account.state == ARCHIVED) & (account.archived_ms < before_ms))
+        if len(rows):
+            self.delete(rows)
+        return rows
 
     def merge(self, winner: int, losers: Ints, modified_ms: int) -> None:
         """Let one deal swallow others; their ids answer with the winner."""

@@ -100,6 +100,41 @@ class SandboxControl:
         changed: int = self._ask("POST", "deals/merge", body)["changed"]
         return changed
 
+    def recalculate(self, ids: Sequence[str] | int, properties: Mapping[str, str | None]) -> int:
+        """Change properties that HubSpot computes: moves no time of last change."""
+        return self._change("recalculate", ids, {"properties": properties})
+
+    def associate(self, ids: Sequence[str] | int, to: str, targets: Sequence[int]) -> int:
+        """Let deals have these contacts, companies or line_items and no others."""
+        return self._change("associate", ids, {"to": to, "targets": targets})
+
+    def live_on(
+        self, seconds: float, *, seed: int, rates: Mapping[str, float] | None = None
+    ) -> dict[str, int]:
+        """Let the account live for so many seconds; how often what has happened.
+
+        `rates` are events an hour and win over `life.RATES`.
+        """
+        body = {"seconds": seconds, "seed": seed, "rates": rates or {}}
+        done: dict[str, int] = self._ask("POST", "life", body)["done"]
+        return done
+
+    def fates(self) -> dict[str, dict[str, Any]]:
+        """How each deal that is not live has ended: `reason`, `at_ms`, of a merge `survivor`."""
+        return self._ask("GET", "fates")
+
+    def touched_since(self, moment_ms: int) -> set[str]:
+        """Ids of deals to which anything has happened at a moment or later."""
+        return set(self._ask("POST", "touched", {"since_ms": moment_ms})["ids"])
+
+    def associations(self, ids: Sequence[str], to: str) -> dict[str, list[int]]:
+        """The records of one type that deals have, however many."""
+        return self._ask("POST", "associations", {"ids": ids, "to": to})
+
+    def history(self, ids: Sequence[str], name: str) -> dict[str, list[dict[str, Any]]]:
+        """All past values of a property, `value` and `moment_ms`, newest first."""
+        return self._ask("POST", "history", {"ids": ids, "property": name})
+
     def add_fault(
         self,
         fault: Mapping[str, Any],

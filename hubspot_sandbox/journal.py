@@ -28,6 +28,7 @@ class _Past:
 
     touched_ms: int = 0
     gone_ms: int = 0
+    was_archived: bool = False
     versions: dict[str, list[Version]] = field(default_factory=dict)
 
 
@@ -38,6 +39,7 @@ class Journal:
         self._store = store
         self._clock = clock
         self._first_modified = store.account.modified_ms.copy()
+        self._archived_at_start = frozenset(store.rows_in_state(ARCHIVED).tolist())
         self._pasts: dict[int, _Past] = {}
         store.observe(self._note)
 
@@ -59,8 +61,8 @@ class Journal:
     def fates(self) -> dict[str, dict[str, Any]]:
         """How each deal that is not live has ended.
 
-        `reason` is archived, merged, purged (from the bin) or deleted. A merged deal names the
-        deal that answers for it today as `survivor`.
+        `reason` is archived, merged, purged (from the bin) or deleted, which tells too if it
+        `was_archived` ever. A merged deal names the one that answers for it today as `survivor`.
         """
         account = self._store.account
         return {
@@ -77,15 +79,16 @@ class Journal:
             identity = str(account.ids[survivor])
             return {"reason": "merged", "at_ms": past.gone_ms, "survivor": identity}
         reason = "purged" if account.archived_ms[row] else "deleted"
-        return {"reason": reason, "at_ms": past.gone_ms}
+        return {"reason": reason, "at_ms": past.gone_ms, "was_archived": past.was_archived}
 
     def _note(self, rows: Ints) -> None:
         now, account = self._clock.ms(), self._store.account
         for row in rows.tolist():
             past = self._pasts.get(row)
             if past is None:
-                past = self._pasts[row] = _Past()
+                past = self._pasts[row] = _Past(was_archived=row in self._archived_at_start)
             past.touched_ms = now
+            past.was_archived |= bool(account.state[row] == ARCHIVED)
             if account.state[row] == GONE and not past.gone_ms:
                 past.gone_ms = now
             changes = self._store.overlay.get(row)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, 
 from concurrent.futures import CancelledError, Future
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from threading import Lock
 from types import TracebackType
@@ -17,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from pydantic import SecretStr
 
-from hubspot_deals.contract import DateRange
 from hubspot_deals.errors import HubSpotRequestError, HubSpotScopeError
 from hubspot_deals.source.client import ConnectionOptions, HubSpotClient, RequestCounts
 from hubspot_deals.source.deals import DealPage, DealReader
@@ -26,7 +26,7 @@ from hubspot_deals.source.governor import Pace
 from hubspot_deals.source.outlet import PageOutlet
 from hubspot_deals.source.owners import fetch_owners
 from hubspot_deals.source.pipelines import fetch_pipelines
-from hubspot_deals.source.plan import Checkpoint, DealRange
+from hubspot_deals.source.plan import Checkpoint, DealRange, Span
 from hubspot_deals.source.properties import fetch_definitions
 from hubspot_deals.source.reading import read_plan
 from hubspot_deals.source.recount import KnownDeals, Recount, count_now, explain_count
@@ -73,7 +73,7 @@ class HubSpotAccount(AbstractContextManager["HubSpotAccount"]):
         self.refusals: list[Refusal] = []
         self._portal: BlockingPortal | None = None
         self._lock = Lock()
-        self._extents: dict[DateRange | None, Extent] = {}
+        self._extents: dict[Span | None, Extent] = {}
         self._under_way: set[Future[Any]] = set()
         self._abort_error: Exception | None = None
 
@@ -154,7 +154,7 @@ class HubSpotAccount(AbstractContextManager["HubSpotAccount"]):
         fetch = partial(fetch_owners, self._client, self._endpoints)
         return self._optional("users holds only the owner ids found on deals.", fetch) or []
 
-    def count_deals(self, span: DateRange | None) -> int | None:
+    def count_deals(self, span: Span | None) -> int | None:
         """Return HubSpot's own count of live deals in a range; None where it gives none."""
         extent = self.measure_deals(span)
         return None if extent is None else extent.total
@@ -177,6 +177,14 @@ class HubSpotAccount(AbstractContextManager["HubSpotAccount"]):
 
     def _reader(self, properties: Sequence[str] = ()) -> DealReader:
         return DealReader(self._client, self._endpoints, properties, extents=self._extents)
+
+    def ask(self, request: Callable[[HubSpotClient, Endpoints], Coroutine[Any, Any, _T]]) -> _T:
+        """Carry out the requests of another module of the source."""
+        return self._call(lambda: request(self._client, self._endpoints))
+
+    def now(self) -> datetime:
+        """Return the time by HubSpot's clock, as far as its answers have told it."""
+        return self._client.now()
 
     @contextmanager
     def open_deals(

@@ -10,6 +10,8 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -127,6 +129,15 @@ class HubSpotClient:
         self.time_zone: ZoneInfo | None = None
         """The account's own, at whose midnight the daily limit ends; None until it is known."""
         self._token_has_worked = False
+        self._ahead = timedelta()
+
+    def now(self) -> datetime:
+        """Return the time by HubSpot's clock, at most some seconds early.
+
+        Times of change are HubSpot's, so what is compared with them must not be of another clock.
+        Before the first answer it is this machine's.
+        """
+        return datetime.now(UTC) + self._ahead
 
     async def __aenter__(self) -> Self:
         timeout = aiohttp.ClientTimeout(
@@ -210,10 +221,18 @@ class HubSpotClient:
         self.counts.answers[request.endpoint.budget] += 1
         self.counts.seconds[request.endpoint.budget] += time.monotonic() - began
         self.governor.observe(response.headers)
+        self._observe_time(response.headers.get("Date", ""))
         if 200 <= response.status < 300:  # noqa: PLR2004
             self._token_has_worked = True
             return self._parse(content)
         raise self._failed(request, response, content)
+
+    def _observe_time(self, date: str) -> None:
+        try:
+            moment = parsedate_to_datetime(date)
+        except ValueError:
+            return
+        self._ahead = moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)
 
     def _parse(self, content: bytes) -> dict[str, Any]:
         """HTML or cut JSON with status 200 comes from the network edge; it passes."""

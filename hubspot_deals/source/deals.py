@@ -6,15 +6,13 @@ from typing import Any, Final
 
 from pyroaring import BitMap64
 
-from hubspot_deals.contract import DateRange
-from hubspot_deals.errors import HubSpotProtocolError
+from hubspot_deals.source.batches import read_batch
 from hubspot_deals.source.client import HubSpotClient
 from hubspot_deals.source.endpoints import Endpoints
 from hubspot_deals.source.pages import (
     Page,
     deals_of,
     id_number,
-    missing_ids,
     next_cursor,
     walk_list,
 )
@@ -24,6 +22,7 @@ from hubspot_deals.source.plan import (
     DealRange,
     ListRange,
     SearchRange,
+    Span,
     is_inside,
 )
 from hubspot_deals.source.properties import OWNER_PROPERTY
@@ -75,7 +74,7 @@ class DealReader:
     properties: Sequence[str]
     seen: BitMap64 = field(default_factory=BitMap64)
     owner_ids: set[str] = field(default_factory=set)
-    extents: dict[DateRange | None, Extent] = field(default_factory=dict)
+    extents: dict[Span | None, Extent] = field(default_factory=dict)
 
     def walk(self, deal_range: DealRange, cursor: str | None) -> AsyncIterator[Page]:
         """Yield the pages of a range from a cursor on, in the server's own order."""
@@ -83,7 +82,7 @@ class DealReader:
             case ListRange():
                 return self._walk_list(cursor, archived=deal_range.archived)
             case SearchRange():
-                return self._walk_search(deal_range.filter, cursor)
+                return self._walk_search(deal_range, cursor)
 
     async def list_pages(
         self, after: str | None, *, archived: bool = False
@@ -119,12 +118,12 @@ class DealReader:
         if owner_id:
             self.owner_ids.add(owner_id)
 
-    async def count(self, span: DateRange | None) -> int | None:
+    async def count(self, span: Span | None) -> int | None:
         """Return how many live deals a date range had when that was first asked; None if mute."""
         extent = await self.measure(span)
         return None if extent is None else extent.total
 
-    async def measure(self, span: DateRange | None) -> Extent | None:
+    async def measure(self, span: Span | None) -> Extent | None:
         """Return how many live deals a date range had, and the newest, when first asked."""
         if span not in self.extents and (extent := await self.search.measure(span)) is not None:
             self.extents[span] = extent
@@ -145,16 +144,20 @@ class DealReader:
                 fresh.append(deal)
         return fresh
 
-    async def _walk_search(self, span: DateRange, cursor: str | None) -> AsyncIterator[Page]:
+    async def _walk_search(
+        self, deal_range: SearchRange, cursor: str | None
+    ) -> AsyncIterator[Page]:
         """Search, or walk the whole list where the search may not show every deal.
 
         What the list has outside the range is left out like everything stale.
         """
         if cursor is None or not cursor.startswith(LIST_INSTEAD):
             try:
-                async for page in self.search.walk(span, cursor):
+                async for page in self.search.walk(deal_range.filter, cursor):
                     yield page
             except UnsoundSearchError:
+                if not deal_range.or_list:
+                    raise
                 cursor = LIST_INSTEAD
             else:
                 return
@@ -172,39 +175,13 @@ class DealReader:
         """Read the properties of listed deals by POST, which has no limit on their number.
 
         A deal is left out only when HubSpot says that it is gone. For one that was merged away
-        HubSpot sends the survivor, under the survivor's id and once, however often it was asked
-        for: so absent ids are asked for again, each alone.
+        stands the survivor.
         """
         ids = [str(deal["id"]) for deal in deals]
-        answer = await self._batch(ids, archived=archived) if ids else {"results": []}
-        by_id = {str(deal["id"]): deal for deal in deals_of(answer)}
-        gone = missing_ids(answer)
-        found: list[dict[str, Any]] = []
-        for deal_id in ids:
-            if deal_id in by_id:
-                found.append(by_id[deal_id])
-            elif deal_id not in gone:
-                found += await self._ask_again(deal_id, archived=archived)
-        return found
-
-    async def _ask_again(self, deal_id: str, *, archived: bool) -> list[dict[str, Any]]:
-        """Return what became of one deal: itself, the survivor of its merge, or nothing."""
-        answer = await self._batch([deal_id], archived=archived)
-        found = deals_of(answer)
-        if not found and deal_id not in missing_ids(answer):
-            msg = (
-                f"HubSpot listed the deal {deal_id}, but twice gave neither its properties nor "
-                "a reason; stopped, so that no deal is lost. Run the scan again later."
-            )
-            raise HubSpotProtocolError(msg)
-        return found
-
-    async def _batch(self, ids: Sequence[str], *, archived: bool) -> dict[str, Any]:
-        return await self.client.post(
-            self.endpoints.batch_read,
-            {"inputs": [{"id": deal_id} for deal_id in ids], "properties": list(self.properties)},
-            params={"archived": "true" if archived else "false"},
+        answer = await read_batch(
+            self.client, self.endpoints, ids, self.properties, archived=archived
         )
+        return [answer.found[deal_id] for deal_id in ids if deal_id in answer.found]
 
 
 def _belongs(deal: dict[str, Any], deal_range: DealRange) -> bool:

@@ -1,5 +1,6 @@
 """Where HubSpot keeps things: the paths of one API version. The only place that names versions."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,6 +10,7 @@ LEGACY_VERSION: Final = "v3"
 """v1 to v4 end in 2027; date versions such as `2026-03` are supported for 18 months each."""
 
 DEALS_SCOPE: Final = "crm.objects.deals.read"
+ASSOCIATED: Final = ("contacts", "companies", "line_items")
 OWNERS_SCOPE: Final = "crm.objects.owners.read"
 
 
@@ -37,6 +39,8 @@ class Endpoints:
     owners: Endpoint
     account: Endpoint
     usage: Endpoint
+    associations: Mapping[str, Endpoint]
+    """By what deals are associated with: contacts, companies, line_items."""
 
     @classmethod
     def spellings(cls, version: str) -> "list[Endpoints]":
@@ -70,4 +74,14 @@ class Endpoints:
             owners=Endpoint(versioned.format("owners", version), OWNERS_SCOPE),
             account=Endpoint(f"/account-info/{version}/details", "oauth"),
             usage=Endpoint(f"/account-info/{version}/api-usage/daily/private-apps", "oauth"),
+            # HubSpot names a burst of their own for them; within the app's is within both.
+            associations={
+                name: Endpoint(
+                    f"/crm/v4/associations/deals/{name}/batch/read"
+                    if version == LEGACY_VERSION
+                    else f"/crm/associations/{version}/{deal_object or '0-3'}/{name}/batch/read",
+                    DEALS_SCOPE,
+                )
+                for name in ASSOCIATED
+            },
         )

@@ -15,6 +15,22 @@ from hubspot_deals.source.arrow import parse_timestamp
 from hubspot_deals.source.shards import Frontier
 
 NUMERIC_ID: Final = "hs_object_id"
+MODIFIED: Final = "hs_lastmodifieddate"
+
+
+@dataclass(frozen=True, slots=True)
+class MomentRange:
+    """Moments on one date property, both ends included, in epoch milliseconds.
+
+    The last one only narrows what is asked for: a deal that has moved on meanwhile is no mistake.
+    """
+
+    first_millisecond: int | None
+    last_millisecond: int | None
+    field: str = MODIFIED
+
+
+Span = DateRange | MomentRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +38,20 @@ class ListRange:
     """A walk along the list of live or of archived deals, in HubSpot's own order."""
 
     archived: bool = False
-    filter: DateRange | None = None
+    filter: Span | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SearchRange:
-    """A search within a date range, by ascending deal id."""
+    """A search within a date range, by ascending deal id.
 
-    filter: DateRange
+    Where a search is not sure to show every deal the whole list is read instead, unless that is
+    not wanted: then the reading ends with UnsoundSearchError.
+    """
+
+    filter: Span
     archived: bool = False
+    or_list: bool = True
 
 
 DealRange = ListRange | SearchRange
@@ -82,10 +103,10 @@ def up_to_id(last_id: int) -> dict[str, str]:
 
 def changed_since(millisecond: int) -> dict[str, str]:
     """Return the search filter for deals that were changed, created or restored since a moment."""
-    return {"propertyName": "hs_lastmodifieddate", "operator": "GTE", "value": str(millisecond)}
+    return {"propertyName": MODIFIED, "operator": "GTE", "value": str(millisecond)}
 
 
-def date_filters(span: DateRange | None) -> list[dict[str, str]]:
+def date_filters(span: Span | None) -> list[dict[str, str]]:
     """Return the search filters for the deals of a date range; none for all deals."""
     if span is None:
         return []
@@ -104,7 +125,7 @@ def date_filters(span: DateRange | None) -> list[dict[str, str]]:
     return []
 
 
-def is_inside(deal: Mapping[str, Any], span: DateRange | None) -> bool:
+def is_inside(deal: Mapping[str, Any], span: Span | None) -> bool:
     """Check a deal against the range by its own value.
 
     The search index matches on values of some seconds ago but returns fresh ones, and the
@@ -117,4 +138,6 @@ def is_inside(deal: Mapping[str, Any], span: DateRange | None) -> bool:
         return False
     millisecond = moment.timestamp() * 1000
     first, last = span.first_millisecond, span.last_millisecond
+    if isinstance(span, MomentRange):
+        last = None
     return (first is None or millisecond >= first) and (last is None or millisecond < last + 1)

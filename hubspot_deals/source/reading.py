@@ -88,6 +88,8 @@ class _RangeReader:
         if isinstance(self._range, SearchRange) and not (frontier and frontier.listed):
             if await self._search(self._range, frontier):
                 return
+            if not self._range.or_list:
+                raise UnsoundSearchError
             frontier = None
         try:
             await self._list(frontier)

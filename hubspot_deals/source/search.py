@@ -12,13 +12,12 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any, Final
 
-from hubspot_deals.contract import DateRange
 from hubspot_deals.errors import HubSpotDealsError, HubSpotProtocolError, HubSpotRequestError
 from hubspot_deals.source.arrow import parse_timestamp
 from hubspot_deals.source.client import HubSpotClient
 from hubspot_deals.source.endpoints import Endpoints
 from hubspot_deals.source.pages import Page, deals_of, id_number, next_cursor
-from hubspot_deals.source.plan import NUMERIC_ID, above_id, date_filters
+from hubspot_deals.source.plan import NUMERIC_ID, Span, above_id, date_filters
 
 SEARCH_PAGE: Final = 200
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -80,7 +79,7 @@ class DealSearch:
     endpoints: Endpoints
     properties: Sequence[str]
 
-    async def walk(self, span: DateRange, cursor: str | None) -> AsyncIterator[Page]:
+    async def walk(self, span: Span, cursor: str | None) -> AsyncIterator[Page]:
         """Yield the deals of a range with the cursor behind them, None behind the last ones.
 
         Raises UnsoundSearchError as soon as deals may be missing.
@@ -101,12 +100,12 @@ class DealSearch:
             raise UnsoundSearchError
         yield deals, None
 
-    async def count(self, span: DateRange | None) -> int | None:
+    async def count(self, span: Span | None) -> int | None:
         """Return how many live deals a range has by HubSpot's count; None where it is mute."""
         counted = await self.measure(span)
         return None if counted is None else counted.total
 
-    async def measure(self, span: DateRange | None) -> Extent | None:
+    async def measure(self, span: Span | None) -> Extent | None:
         """Return how many live deals a range has, and which is the newest; None if HubSpot is mute.
 
         By date alone, so that it proves the reading by id. The numbers are for that and for

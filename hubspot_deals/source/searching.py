@@ -7,8 +7,8 @@ which is of one mind with nothing that a search by id could get wrong.
 import asyncio
 from typing import Final
 
-from hubspot_deals.contract import DateRange
 from hubspot_deals.source.governor import Budget
+from hubspot_deals.source.plan import Span
 from hubspot_deals.source.search import SEARCH_PAGE, UnsoundSearchError
 from hubspot_deals.source.segments import LEAST_PAGES, SEARCH_READERS, Segments, ShardReading
 from hubspot_deals.source.shards import work_together
@@ -21,7 +21,7 @@ _RECOUNTS: Final = (0.0, 3.0, 6.0)
 class SearchedRange:
     """One date range while it is searched. Raises UnsoundSearchError where deals may be missing."""
 
-    def __init__(self, reading: ShardReading, span: DateRange) -> None:
+    def __init__(self, reading: ShardReading, span: Span) -> None:
         self._reading = reading
         self._ledger = reading.ledger
         self._governor = reading.reader.client.governor

@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from hubspot_deals.contract import DateRange
 from hubspot_deals.source.deals import DealReader
 from hubspot_deals.source.outlet import PageOutlet
-from hubspot_deals.source.plan import Checkpoint, DealRange, above_id, date_filters, up_to_id
+from hubspot_deals.source.plan import Checkpoint, DealRange, Span, above_id, date_filters, up_to_id
 from hubspot_deals.source.search import SEARCH_PAGE, SearchWindow, UnsoundSearchError
 from hubspot_deals.source.shards import Proof, Shard, ShardLedger
 
@@ -44,7 +43,7 @@ class Segments:
     """Cuts segments off a shard and reads them, within a date range or none."""
 
     reading: ShardReading
-    span: DateRange | None
+    span: Span | None
 
     async def carve(self, pool: int, size: int) -> int | None:
         """Cut about so many deals off the low end of a shard; return the key of that segment.

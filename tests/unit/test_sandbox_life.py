@@ -135,7 +135,7 @@ def test_the_past_of_a_stage_stays_when_other_things_change() -> None:
 
 def test_an_unknown_event_is_refused() -> None:
     sandbox = sandbox_of()
-    with pytest.raises(AssertionError, match="has no .*fly"):
+    with pytest.raises(AssertionError, match=r"has no .*fly"):
         live(sandbox, fly=1)
 
 

@@ -1,6 +1,7 @@
 """What deals are associated with: contacts, companies and line items, however many each has."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 from hubspot_deals.errors import HubSpotProtocolError
@@ -8,6 +9,7 @@ from hubspot_deals.source.batches import in_batches
 from hubspot_deals.source.client import HubSpotClient
 from hubspot_deals.source.endpoints import ASSOCIATED, Endpoint, Endpoints
 from hubspot_deals.source.pages import next_cursor, results_of
+from hubspot_deals.source.shards import work_together
 
 _BATCH: Final = 1_000
 
@@ -25,19 +27,18 @@ async def read_associations(
     no row. One request for each thousand deals and type, and one more for each hundred more that
     the fullest of them has.
     """
-    rows: list[dict[str, Any]] = []
-    for kind in kinds:
-        endpoint = endpoints.associations[kind]
+    rows: dict[str, list[dict[str, Any]]] = {}
 
-        async def read(batch: Sequence[str], endpoint: Endpoint = endpoint) -> _Found:
-            return await _read_batch(client, endpoint, batch)
+    async def read_kind(kind: str) -> None:
+        read = partial(_read_batch, client, endpoints.associations[kind])
+        rows[kind] = [
+            {"deal_id": deal_id, "object_type": kind, "object_id": object_id, "types": types}
+            for found in await in_batches(deal_ids, _BATCH, read)
+            for (deal_id, object_id), types in sorted(found.items())
+        ]
 
-        for found in await in_batches(deal_ids, _BATCH, read):
-            rows += [
-                {"deal_id": deal_id, "object_type": kind, "object_id": object_id, "types": types}
-                for (deal_id, object_id), types in sorted(found.items())
-            ]
-    return rows
+    await work_together(read_kind(kind) for kind in kinds)
+    return [row for kind in kinds for row in rows[kind]]
 
 
 _Found = dict[tuple[str, str], list[dict[str, Any]]]

@@ -153,7 +153,9 @@ class DealReader:
         """
         if cursor is None or not cursor.startswith(LIST_INSTEAD):
             try:
-                async for page in self.search.walk(deal_range.filter, cursor):
+                # Changes were counted just now; a scan's range may have been some time ago.
+                count = None if deal_range.or_list else await self.count(deal_range.filter)
+                async for page in self.search.walk(deal_range.filter, cursor, count):
                     yield page
             except UnsoundSearchError:
                 if not deal_range.or_list:

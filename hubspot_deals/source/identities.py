@@ -19,11 +19,15 @@ from hubspot_deals.source.pages import id_number
 from hubspot_deals.source.plan import NUMERIC_ID, ListRange, above_id, up_to_id
 from hubspot_deals.source.search import SEARCH_PAGE, DealSearch, UnsoundSearchError
 
-MOST_REQUESTS: Final = 16
-"""To find one deal among a million by counting takes 13."""
+MOST_REQUESTS: Final = 12
+"""One deal among a million is found with 13, so in this run or the next."""
 _LEAF: Final = 3 * SEARCH_PAGE
 """Deals that are looked through page by page: cheaper than to halve them once more."""
 _HIGHEST: Final = 2**63 - 1
+
+Stretch = tuple[int, int]
+"""The ids above the first and up to the second."""
+_EVERYTHING: Final[Stretch] = (0, _HIGHEST)
 
 
 @dataclass(slots=True)
@@ -31,109 +35,126 @@ class Difference:
     """Where the account's live deals are others than the known ones.
 
     `missing` are known ids that were not found, `extra` unknown ones that were; neither is proved,
-    `find_fates` does that. `unlocated` is how many are known to be missing or extra, and not found
-    out with the requests that were allowed: at least so many, since both may be.
+    `find_fates` does that. `unlocated` is how many more there are at least: the requests that were
+    allowed did not suffice to find them. They are in `suspects`, where the next run looks first, or
+    were not yet looked for. With three requests or more each run gets nearer to them.
     """
 
     missing: BitMap64 = field(default_factory=BitMap64)
     extra: BitMap64 = field(default_factory=BitMap64)
     unlocated: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """The ids above `low` and up to `high`, and how many live deals the search counts there."""
-
-    low: int
-    high: int
-    total: int
+    suspects: list[Stretch] = field(default_factory=list)
 
 
 class _Comparison:
-    """One comparison of ids by counting."""
+    """One comparison of ids by counting. What it has found out counts as known from then on."""
 
     def __init__(
         self, search: DealSearch, known: BitMap64, removed: BitMap64, most_requests: int | None
     ) -> None:
         self._search = search
-        self._known = known
-        self._removed = removed
+        self._known = known.copy()
+        self._removed = removed.copy()
         self._left = most_requests
+        self._parts: list[tuple[Stretch, int | None]] = []
+        """What is still to be looked into, the next one last, with its count if it is known."""
         self.found = Difference()
 
-    async def run(self) -> None:
-        """Halve whatever differs, the low half first, until it is found or nothing is left."""
-        parts = [_Part(0, _HIGHEST, await self._count(0, _HIGHEST))]
-        while parts:
-            part = parts.pop()
-            if (wrong := self._wrong(part)) == 0:
-                continue
-            known = self._known.range_cardinality(part.low + 1, part.high + 1)
-            if self._left is not None and self._left <= 0:
-                self.found.unlocated += wrong
-            elif min(known, part.total) <= _LEAF:
-                await self._look_through(part, wrong)
-            else:
-                first = self._known.rank(part.low)
-                middle = self._known[first + known // 2]
-                total = await self._count(part.low, middle)
-                parts.append(_Part(middle, part.high, max(0, part.total - total)))
-                parts.append(_Part(part.low, middle, total))
+    async def run(self, suspects: Sequence[Stretch]) -> None:
+        """Halve whatever differs until it is found; what was suspected before comes first."""
+        total = await self._count(_EVERYTHING)
+        if self._wrong(_EVERYTHING, total) == 0:
+            return
+        self._parts = [(_EVERYTHING, total), *((part, None) for part in reversed(suspects))]
+        while self._parts:
+            part, count = self._parts.pop()
+            if self._may_ask():
+                await self._look_into(part, await self._count(part) if count is None else count)
+            elif part != _EVERYTHING and (count is None or self._wrong(part, count)):
+                self.found.suspects.append(part)
+        self.found.unlocated = self._wrong(_EVERYTHING, total)
 
-    def _wrong(self, part: _Part) -> int:
+    async def _look_into(self, part: Stretch, total: int) -> None:
+        if (wrong := self._wrong(part, total)) == 0:
+            return
+        known = _between(self._known, part)
+        if min(known, total) <= _LEAF:
+            await self._look_through(part, wrong)
+        elif not self._may_ask():
+            self.found.suspects.append(part)
+        else:
+            middle = self._known[self._known.rank(part[0]) + known // 2]
+            below = part[0], middle
+            count = await self._count(below)
+            self._parts += [((middle, part[1]), max(0, total - count)), (below, count)]
+
+    def _wrong(self, part: Stretch, total: int) -> int:
         """Return by how many a count differs; what was removed of late may count or not."""
-        known = self._known.range_cardinality(part.low + 1, part.high + 1)
-        removed = self._removed.range_cardinality(part.low + 1, part.high + 1)
-        return max(known - part.total, part.total - known - removed, 0)
+        known = _between(self._known, part)
+        return max(known - total, total - known - _between(self._removed, part), 0)
 
-    async def _count(self, low: int, high: int) -> int:
+    async def _look_through(self, part: Stretch, wrong: int) -> None:
+        """Compare page by page, until as many are found as the count differs by."""
+        low, high = part
+        found = 0
+        while low < high and found < wrong:
+            if not self._may_ask():
+                self.found.suspects.append((low, high))
+                return
+            self._spend()
+            page = await self._search.window(_bounds((low, high)))
+            if not page.ids and not page.is_last:
+                raise UnsoundSearchError
+            reached = high if page.is_last else page.ids[-1]
+            found += self._compare((low, reached), BitMap64(page.ids))
+            low = reached
+
+    def _compare(self, part: Stretch, ids: BitMap64) -> int:
+        first, last = self._known.rank(part[0]), self._known.rank(part[1])
+        known = BitMap64(self._known[first:last])
+        missing, extra = known - ids, ids - known - self._removed
+        self.found.missing |= missing
+        self.found.extra |= extra
+        self._known = (self._known - missing) | extra
+        # The index may count a deal for a while that it no longer shows.
+        self._removed |= missing
+        return len(missing) + len(extra)
+
+    async def _count(self, part: Stretch) -> int:
         self._spend()
-        total = await self._search.count_within(_bounds(low, high))
+        total = await self._search.count_within(_bounds(part))
         if total is None:
             raise UnsoundSearchError
         return total
 
-    async def _look_through(self, part: _Part, wrong: int) -> None:
-        low, found = part.low, 0
-        while low < part.high and found < wrong:
-            if self._left is not None and self._left <= 0:
-                self.found.unlocated += wrong - found
-                return
-            self._spend()
-            page = await self._search.window(_bounds(low, part.high))
-            if not page.ids and not page.is_last:
-                raise UnsoundSearchError
-            reached = part.high if page.is_last else page.ids[-1]
-            ids = BitMap64(page.ids)
-            known = _stretch(self._known, low, reached)
-            missing, extra = known - ids, ids - known - self._removed
-            self.found.missing |= missing
-            self.found.extra |= extra
-            found += len(missing) + len(extra)
-            low = reached
+    def _may_ask(self) -> bool:
+        return self._left is None or self._left > 0
 
     def _spend(self) -> None:
         if self._left is not None:
             self._left -= 1
 
 
-async def find_difference(
+async def find_difference(  # noqa: PLR0913 - what is known, and what may be spent
     client: HubSpotClient,
     endpoints: Endpoints,
     known: BitMap64,
     *,
     removed: BitMap64 | None = None,
+    suspects: Sequence[Stretch] = (),
     most_requests: int | None = MOST_REQUESTS,
 ) -> Difference:
     """Compare the known live deals with the search's counts: one request if all agree.
 
-    `removed` are ids that were taken out of `known` of late: the index may not have learned of it
-    yet. One deal that vanished and one that appeared can hide each other, which only `list_ids`
-    shows. Raises UnsoundSearchError where the search does not count.
+    Each deal that differs takes as many more as the deals can be halved until 600 are left, and
+    up to three pages of those. `removed` are ids that were taken out of `known` of late: the index
+    may not have learned of it yet, so that as many others may stay hidden until the next run. One
+    deal that vanished and one that appeared can hide each other, which only `list_ids` shows.
+    Raises UnsoundSearchError where the search does not count.
     """
     search = DealSearch(client, endpoints, (NUMERIC_ID,))
     comparison = _Comparison(search, known, removed or BitMap64(), most_requests)
-    await comparison.run()
+    await comparison.run(suspects)
     return comparison.found
 
 
@@ -190,13 +211,13 @@ async def _pages_of(reader: DealReader, after: str | None, most_pages: int | Non
     return ArchivedPass(deals, None)
 
 
-def _bounds(low: int, high: int) -> list[dict[str, str]]:
-    """Return the filters for a part; none where there is no bound."""
+def _bounds(part: Stretch) -> list[dict[str, str]]:
+    """Return the filters for a stretch of ids; none where there is no bound."""
+    low, high = part
     lower = [above_id(low)] if low > 0 else []
     return lower + ([up_to_id(high)] if high < _HIGHEST else [])
 
 
-def _stretch(ids: BitMap64, low: int, high: int) -> BitMap64:
-    """Return the ids above one and up to another."""
-    first, last = ids.rank(low), ids.rank(high)
-    return BitMap64(ids[first:last])
+def _between(ids: BitMap64, part: Stretch) -> int:
+    """Count the ids of a stretch."""
+    return ids.range_cardinality(part[0] + 1, part[1] + 1)

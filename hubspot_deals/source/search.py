@@ -79,12 +79,17 @@ class DealSearch:
     endpoints: Endpoints
     properties: Sequence[str]
 
-    async def walk(self, span: Span, cursor: str | None) -> AsyncIterator[Page]:
+    async def walk(
+        self, span: Span, cursor: str | None, count: int | None = None
+    ) -> AsyncIterator[Page]:
         """Yield the deals of a range with the cursor behind them, None behind the last ones.
 
-        Raises UnsoundSearchError as soon as deals may be missing.
+        `count` is that of the range, if it was counted just now. Raises UnsoundSearchError as soon
+        as deals may be missing, behind those that were found.
         """
-        place = _Place.from_cursor(cursor) if cursor else _Place(count=await self.count(span))
+        place = _Place.from_cursor(cursor) if cursor else _Place(count=count)
+        if place.count is None and cursor is None:
+            place = _Place(count=await self.count(span))
         is_last = False
         while not is_last:
             deals, is_last = await self._first_deals([above_id(place.last_id), *date_filters(span)])
@@ -95,6 +100,7 @@ class DealSearch:
             # Deals that left the range meanwhile explain it, if the range has fewer by now.
             count_now = await self.count(span)
             if count_now is None or place.read < count_now:
+                yield deals, place.to_cursor()
                 raise UnsoundSearchError
         if place.read == 0 and not await self.finds_a_known_deal(span.field):
             raise UnsoundSearchError

@@ -1,5 +1,6 @@
 """How long deals stood in which stage, from the histories of `dealstage` and `pipeline`."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -49,33 +50,39 @@ def stage_rows(deal: Mapping[str, Any]) -> list[dict[str, Any]]:
     stages, is_cut = _versions(histories.get("dealstage"))
     pipelines, _ = _versions(histories.get("pipeline"))
     changes = _changes(stages)
+    visits: Counter[str] = Counter()
+    places: Counter[datetime] = Counter()
     rows: list[dict[str, Any]] = []
-    visits: dict[str, int] = {}
-    places: dict[datetime, int] = {}
-    for version, following in zip(changes, [*changes[1:], None], strict=True):
-        if not version.value:
-            continue
-        left = following.moment if following else None
-        entered = version.moment
-        visits[version.value] = visits.get(version.value, 0) + 1
-        places[entered] = places.get(entered, 0) + 1
-        rows.append(
-            {
-                "deal_id": str(deal["id"]),
-                "entered_at": entered,
-                "place": places[entered],
-                "stage_id": version.value,
-                "pipeline_id": _pipeline_of(pipelines, entered, left),
-                "visit": visits[version.value],
-                "left_at": left,
-                "seconds": (left - entered) / timedelta(seconds=1) if left else None,
-                "source_type": version.source.get("sourceType"),
-                "source_id": version.source.get("sourceId"),
-                "user_id": version.source.get("updatedByUserId"),
-                "is_cut": is_cut,
-            }
-        )
+    for number, version in enumerate(changes, 1):
+        left = changes[number].moment if number < len(changes) else None
+        if version.value:
+            visits[version.value] += 1
+            places[version.moment] += 1
+            rows.append(
+                {
+                    "deal_id": str(deal["id"]),
+                    "place": places[version.moment],
+                    "visit": visits[version.value],
+                    "is_cut": is_cut,
+                }
+                | _stay(version, left, pipelines)
+            )
     return rows
+
+
+def _stay(
+    version: _Version, left: datetime | None, pipelines: Sequence[_Version]
+) -> dict[str, Any]:
+    return {
+        "entered_at": version.moment,
+        "stage_id": version.value,
+        "pipeline_id": _pipeline_of(pipelines, version.moment, left),
+        "left_at": left,
+        "seconds": (left - version.moment) / timedelta(seconds=1) if left else None,
+        "source_type": version.source.get("sourceType"),
+        "source_id": version.source.get("sourceId"),
+        "user_id": version.source.get("updatedByUserId"),
+    }
 
 
 def _versions(history: Any) -> tuple[list[_Version], bool]:

@@ -33,7 +33,7 @@ class Warehouse:
         self.deals, self.tombstones = {}, {}
         self.cursor = self.archived_after = None
         self.removed = BitMap64()
-        self.unlocated = 0
+        self.unlocated, self.suspects = 0, []
         self.restored = 0
 
     def load(self, account):
@@ -67,10 +67,11 @@ class Warehouse:
                 find_difference,
                 known=self.known,
                 removed=self.removed,
+                suspects=self.suspects,
                 most_requests=most_requests,
             )
         )
-        self.unlocated = found.unlocated
+        self.unlocated, self.suspects = found.unlocated, found.suspects
         self.look_up(account, found.missing | found.extra)
         return stream.is_proved
 

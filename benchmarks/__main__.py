@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _TITLES: Final = {
     "reading": "Reading at HubSpot's limits",
+    "syncing": "Keeping a million deals current",
     "worker": "A worker beside a bare loop",
     "launch": "Starting scans, beside Dagster's own launcher",
     "serving": "Serving, beside bare ASGI apps",

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from hubspot_deals.source.account import HubSpotAccount
+from hubspot_deals.source.batches import MERGED_PROPERTY
 from hubspot_deals.source.deals import DealPage
 from hubspot_deals.source.plan import Checkpoint, MomentRange, SearchRange
 from hubspot_deals.source.search import UnsoundSearchError
@@ -50,16 +51,19 @@ def open_changes(  # noqa: PLR0913 - a reading's facts, and where it goes on
     """Read what was changed from `since` on, or so much earlier, until before `until`.
 
     `until` is never later than now by HubSpot's clock: what is changed while this reads belongs to
-    the next run. A deal that was changed once more meanwhile comes with its newer values. With
-    `or_list` all live deals are listed where the search can't be proved: right, and as dear as a
-    full scan. `start` and `earlier` are those of `HubSpotAccount.open_deals`; a run that goes on
+    the next run. A deal that was changed once more meanwhile comes with its newer values, and one
+    that others were merged into names them (`batches.merged_ids`), wanted or not.
+
+    With `or_list` all live deals are listed where the search can't be proved: right, and as dear as
+    a full scan. `start` and `earlier` are those of `HubSpotAccount.open_deals`; a run that goes on
     must be given the `until` that it began with.
     """
     now = account.now()
     until = now if until is None else min(until, now)
     span = MomentRange(_milliseconds(since - overlap), _milliseconds(until) - 1)
     plan = [SearchRange(span, or_list=or_list)]
-    with account.open_deals(plan, properties, start=start, earlier=earlier) as deals:
+    names = list(dict.fromkeys([*properties, MERGED_PROPERTY]))
+    with account.open_deals(plan, names, start=start, earlier=earlier) as deals:
         stream = ChangeStream(iter(()), cursor=since, until=until)
         stream.pages = _proving(deals.pages, stream)
         yield stream

@@ -24,6 +24,7 @@ MOST_REQUESTS: Final = 12
 _LEAF: Final = 3 * SEARCH_PAGE
 """Deals that are looked through page by page: cheaper than to halve them once more."""
 _HIGHEST: Final = 2**63 - 1
+_MOST_SHOWN: Final = 10_000
 
 Stretch = tuple[int, int]
 """The ids above the first and up to the second."""
@@ -65,6 +66,9 @@ class _Comparison:
         total = await self._count(_EVERYTHING)
         if self._wrong(_EVERYTHING, total) == 0:
             return
+        if total == _MOST_SHOWN < len(self._known):
+            # A count that ends where a search's results do: no recording says that there is none.
+            raise UnsoundSearchError
         self._parts = [(_EVERYTHING, total), *((part, None) for part in reversed(suspects))]
         while self._parts:
             part, count = self._parts.pop()
@@ -122,10 +126,7 @@ class _Comparison:
 
     async def _count(self, part: Stretch) -> int:
         self._spend()
-        total = await self._search.count_within(_bounds(part))
-        if total is None:
-            raise UnsoundSearchError
-        return total
+        return await self._search.total(_bounds(part))
 
     def _may_ask(self) -> bool:
         return self._left is None or self._left > 0

@@ -146,16 +146,18 @@ class DealSearch:
         """Return how many live deals lie inside these bounds; None where the search is mute."""
         try:
             return await self.total(bounds)
-        except HubSpotDealsError:
+        except (HubSpotDealsError, UnsoundSearchError):
             return None
 
     async def total(self, bounds: Sequence[Mapping[str, str]]) -> int:
-        """Return how many live deals lie inside these bounds; raises what HubSpot answers else."""
+        """Return how many live deals lie inside these bounds.
+
+        Raises UnsoundSearchError where the search does not count.
+        """
         page = await self._search(bounds, limit=1)
         total = page.get("total")
         if not isinstance(total, int):
-            msg = "HubSpot's deal search does not say how many deals there are."
-            raise HubSpotProtocolError(msg)
+            raise UnsoundSearchError
         return total
 
     async def finds_a_known_deal(self, field: str) -> bool:

@@ -140,6 +140,12 @@ def test_a_search_that_does_not_count_is_not_believed(answer):
         compare(Mute(), IDS)
 
 
+def test_a_count_that_ends_with_what_a_search_shows_is_not_believed():
+    with pytest.raises(UnsoundSearchError):
+        compare(Index(IDS[:10_000]), IDS)
+    assert len(compare(Index(IDS[:10_000]), IDS[:10_000]).missing) == 0
+
+
 class Bin:
     """An archived list with pages of two, whose cursors of yesterday are refused."""
 

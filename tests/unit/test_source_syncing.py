@@ -3,6 +3,7 @@
 import random
 from contextlib import contextmanager
 from functools import partial
+from threading import Event, Thread
 
 from pydantic import SecretStr
 
@@ -186,3 +187,36 @@ def test_stages_and_associations_are_those_of_the_account():
                 assert [row["left_at"] for row in mine[:-1]] == [
                     row["entered_at"] for row in mine[1:]
                 ]
+
+
+def test_whatever_happens_during_a_run_the_next_one_knows():
+    """The account lives on between and during the requests of eight runs."""
+    with SandboxProcess(deals=500, seed=6, **FAST) as sandbox:
+        warehouse = Warehouse()
+        sandbox.control.advance(400 * 24 * HOUR)
+        with account_of(sandbox) as account:
+            warehouse.load(account)
+        busy = {name: 40 * rate for name, rate in (RATES | BUSY).items()}
+        is_over = Event()
+
+        def live() -> None:
+            seed = 0
+            while not is_over.is_set():
+                seed += 1
+                sandbox.control.live_on(20, seed=seed, rates=busy)
+
+        living = Thread(target=live)
+        living.start()
+        try:
+            for _ in range(8):
+                with account_of(sandbox) as account:
+                    warehouse.sync(account)
+        finally:
+            is_over.set()
+            living.join()
+        sandbox.control.advance(LAG + 1)
+        with account_of(sandbox) as account:
+            assert warehouse.sync(account)
+            warehouse.sync(account)
+        assert not differences(warehouse, sandbox)
+        assert not wrong_ends(warehouse, sandbox)

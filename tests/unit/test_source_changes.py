@@ -1,7 +1,7 @@
 """Changes of a stretch of time: exact for ties, for big ones, and for an index that lags."""
 
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from pydantic import SecretStr
@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from hubspot_deals.source import searching
 from hubspot_deals.source.account import HubSpotAccount
 from hubspot_deals.source.changes import OVERLAP, open_changes
-from hubspot_deals.source.client import ConnectionOptions
+from hubspot_deals.source.client import ConnectionOptions, HubSpotClient
 from hubspot_sandbox.testing import GOOD_TOKEN, SandboxProcess
 
 NAMES = ("amount", "hs_lastmodifieddate")
@@ -45,6 +45,20 @@ def test_time_is_hubspots(sandbox):
     with account_of(sandbox) as account:
         behind = sandbox.control.state()["now_ms"] / 1000 - account.now().timestamp()
     assert 0 <= behind < 3
+
+
+@pytest.mark.parametrize("date", ["", "yesterday", "Mon, 99 Abc 2026 00:00:00 GMT"])
+def test_without_a_readable_date_time_is_this_machines(date):
+    client = HubSpotClient(SecretStr(GOOD_TOKEN), ConnectionOptions())
+    client._observe_time(date)
+    assert abs(client.now() - datetime.now(UTC)) < timedelta(seconds=5)
+
+
+@pytest.mark.parametrize("zone", ["GMT", "-0000", "+0000"])
+def test_a_date_without_a_zone_is_universal_time(zone):
+    client = HubSpotClient(SecretStr(GOOD_TOKEN), ConnectionOptions())
+    client._observe_time(f"Sat, 01 Jan 2028 00:00:00 {zone}")
+    assert abs(client.now() - datetime(2028, 1, 1, tzinfo=UTC)) < timedelta(seconds=5)
 
 
 def test_only_what_was_changed_since_is_read_and_the_cursor_moves_to_the_start_of_the_run(sandbox):

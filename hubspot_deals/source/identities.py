@@ -16,7 +16,7 @@ from hubspot_deals.source.client import HubSpotClient
 from hubspot_deals.source.deals import DealReader
 from hubspot_deals.source.endpoints import Endpoints
 from hubspot_deals.source.pages import id_number
-from hubspot_deals.source.plan import NUMERIC_ID, ListRange, above_id, up_to_id
+from hubspot_deals.source.plan import NUMERIC_ID, ListRange, above_id, among_ids, up_to_id
 from hubspot_deals.source.search import SEARCH_PAGE, DealSearch, UnsoundSearchError
 
 MOST_REQUESTS: Final = 12
@@ -25,6 +25,7 @@ _LEAF: Final = 3 * SEARCH_PAGE
 """Deals that are looked through page by page: cheaper than to halve them once more."""
 _HIGHEST: Final = 2**63 - 1
 _MOST_SHOWN: Final = 10_000
+_MOST_VALUES: Final = 100
 
 Stretch = tuple[int, int]
 """The ids above the first and up to the second."""
@@ -55,7 +56,10 @@ class _Comparison:
     ) -> None:
         self._search = search
         self._known = known.copy()
-        self._removed = removed.copy()
+        """What the index should count."""
+        self._removed = removed - known
+        self._hidden = BitMap64()
+        """Of those the ones that no page shows: the index has not learned yet that they left."""
         self._left = most_requests
         self._parts: list[tuple[Stretch, int | None]] = []
         """What is still to be looked into, the next one last, with its count if it is known."""
@@ -63,6 +67,8 @@ class _Comparison:
 
     async def run(self, suspects: Sequence[Stretch]) -> None:
         """Halve whatever differs until it is found; what was suspected before comes first."""
+        self._hidden = await self._still_counted(list(self._removed))
+        self._known |= self._hidden
         total = await self._count(_EVERYTHING)
         if self._wrong(_EVERYTHING, total) == 0:
             return
@@ -93,9 +99,8 @@ class _Comparison:
             self._parts += [((middle, part[1]), max(0, total - count)), (below, count)]
 
     def _wrong(self, part: Stretch, total: int) -> int:
-        """Return by how many a count differs; what was removed of late may count or not."""
-        known = _between(self._known, part)
-        return max(known - total, total - known - _between(self._removed, part), 0)
+        """Return by how many a count differs."""
+        return abs(_between(self._known, part) - total)
 
     async def _look_through(self, part: Stretch, wrong: int) -> None:
         """Compare page by page, until as many are found as the count differs by."""
@@ -110,19 +115,37 @@ class _Comparison:
             if not page.ids and not page.is_last:
                 raise UnsoundSearchError
             reached = high if page.is_last else page.ids[-1]
-            found += self._compare((low, reached), BitMap64(page.ids))
+            slots = page.total if page.is_last else SEARCH_PAGE
+            found += await self._compare((low, reached), BitMap64(page.ids), slots - len(page.ids))
             low = reached
 
-    def _compare(self, part: Stretch, ids: BitMap64) -> int:
+    async def _compare(self, part: Stretch, ids: BitMap64, holes: int) -> int:
+        """Compare a page with what is known there; return how much of a wrong count it explains.
+
+        A deal that left just now is counted all the same, and leaves a hole in its page.
+        """
         first, last = self._known.rank(part[0]), self._known.rank(part[1])
         known = BitMap64(self._known[first:last])
-        missing, extra = known - ids, ids - known - self._removed
+        missing, extra = known - ids - self._hidden, ids - known
         self.found.missing |= missing
         self.found.extra |= extra
-        self._known = (self._known - missing) | extra
-        # The index may count a deal for a while that it no longer shows.
-        self._removed |= missing
-        return len(missing) + len(extra)
+        if missing and holes > len(known & self._hidden):
+            self._hidden |= await self._still_counted(list(missing))
+        gone = missing - self._hidden
+        self._known = (self._known - gone) | extra
+        return len(gone) + len(extra)
+
+    async def _still_counted(self, ids: Sequence[int]) -> BitMap64:
+        """Return which of the ids that were removed of late the index counts."""
+        if not ids or not self._may_ask():
+            return BitMap64()
+        if len(ids) <= _MOST_VALUES:
+            self._spend()
+            total = await self._search.total([among_ids(ids)])
+            if total in {0, len(ids)}:
+                return BitMap64(ids if total else [])
+        half = len(ids) // 2
+        return await self._still_counted(ids[:half]) | await self._still_counted(ids[half:])
 
     async def _count(self, part: Stretch) -> int:
         self._spend()
@@ -149,9 +172,9 @@ async def find_difference(  # noqa: PLR0913 - what is known, and what may be spe
 
     Each deal that differs takes as many more as the deals can be halved until 600 are left, and
     up to three pages of those. `removed` are ids that were taken out of `known` of late: the index
-    may not have learned of it yet, so that as many others may stay hidden until the next run. One
-    deal that vanished and one that appeared can hide each other, which only `list_ids` shows.
-    Raises UnsoundSearchError where the search does not count.
+    is asked whether it has learned of it, a request for each hundred. One deal that vanished and
+    one that appeared can hide each other, which only `list_ids` shows. Raises
+    UnsoundSearchError where the search does not count.
     """
     search = DealSearch(client, endpoints, (NUMERIC_ID,))
     comparison = _Comparison(search, known, removed or BitMap64(), most_requests)

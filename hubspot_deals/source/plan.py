@@ -6,7 +6,7 @@ into the present can miss deals of those seconds. Archived deals are never found
 have a list of their own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -99,6 +99,12 @@ def above_id(last_id: int) -> dict[str, str]:
 def up_to_id(last_id: int) -> dict[str, str]:
     """Return the search filter for deals with this id or a lower one."""
     return {"propertyName": NUMERIC_ID, "operator": "LTE", "value": str(last_id)}
+
+
+def among_ids(ids: Iterable[int]) -> dict[str, Any]:
+    """Return the search filter for deals with one of these ids, a hundred at most."""
+    values = [str(number) for number in ids]
+    return {"propertyName": NUMERIC_ID, "operator": "IN", "values": values}
 
 
 def changed_since(millisecond: int) -> dict[str, str]:

@@ -149,7 +149,7 @@ class DealSearch:
         except (HubSpotDealsError, UnsoundSearchError):
             return None
 
-    async def total(self, bounds: Sequence[Mapping[str, str]]) -> int:
+    async def total(self, bounds: Sequence[Mapping[str, Any]]) -> int:
         """Return how many live deals lie inside these bounds.
 
         Raises UnsoundSearchError where the search does not count.
@@ -201,7 +201,7 @@ class DealSearch:
 
     async def _search(
         self,
-        filters: Sequence[Mapping[str, str]],
+        filters: Sequence[Mapping[str, Any]],
         *,
         limit: int = SEARCH_PAGE,
         after: str = "0",

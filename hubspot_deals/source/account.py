@@ -159,19 +159,15 @@ class HubSpotAccount(AbstractContextManager["HubSpotAccount"]):
         extent = self.measure_deals(span)
         return None if extent is None else extent.total
 
-    def measure_deals(self, span: DateRange | None) -> "Extent | None":
+    def measure_deals(self, span: Span | None) -> "Extent | None":
         """Return HubSpot's count of live deals in a range, and the newest; None if it is mute."""
         return self._call(lambda: self._reader().measure(span))
 
-    def ask(self, question: Callable[[HubSpotClient, Endpoints], Coroutine[Any, Any, _T]]) -> _T:
-        """Carry out any other question to this account; raises HubSpotDealsError."""
-        return self._call(lambda: question(self._client, self._endpoints))
-
-    def count_now(self, span: DateRange | None) -> tuple[int | None, str | None]:
+    def count_now(self, span: Span | None) -> tuple[int | None, str | None]:
         """Return HubSpot's count of this moment, or the reason why there is none."""
         return self._call(lambda: count_now(self._reader(), span))
 
-    def explain_count(self, span: DateRange | None, counted: int, known: KnownDeals) -> Recount:
+    def explain_count(self, span: Span | None, counted: int, known: KnownDeals) -> Recount:
         """Find out, within a minute, why a count is not that of the stored deals."""
         return self._call(lambda: explain_count(self._reader(), span, counted, known))
 
@@ -179,7 +175,7 @@ class HubSpotAccount(AbstractContextManager["HubSpotAccount"]):
         return DealReader(self._client, self._endpoints, properties, extents=self._extents)
 
     def ask(self, request: Callable[[HubSpotClient, Endpoints], Coroutine[Any, Any, _T]]) -> _T:
-        """Carry out the requests of another module of the source."""
+        """Carry out the requests of another module of the source; raises HubSpotDealsError."""
         return self._call(lambda: request(self._client, self._endpoints))
 
     def now(self) -> datetime:

@@ -18,12 +18,18 @@ from typing import Any, Final
 
 from pyroaring import BitMap64
 
-from hubspot_deals.contract import DateRange
 from hubspot_deals.errors import HubSpotDealsError
 from hubspot_deals.source.arrow import parse_timestamp
 from hubspot_deals.source.deals import LIST_PAGE, DealReader
 from hubspot_deals.source.pages import deals_of
-from hubspot_deals.source.plan import above_id, changed_since, date_filters, is_inside, up_to_id
+from hubspot_deals.source.plan import (
+    Span,
+    above_id,
+    changed_since,
+    date_filters,
+    is_inside,
+    up_to_id,
+)
 from hubspot_deals.source.search import SEARCH_PAGE, UnsoundSearchError
 
 _MOST_SEARCHES: Final = 60
@@ -133,20 +139,22 @@ class _Window:
         return [above_id(self.low)] + ([up_to_id(self.high)] if self.high is not None else [])
 
 
-async def count_now(reader: DealReader, span: DateRange | None) -> tuple[int | None, str | None]:
+async def count_now(reader: DealReader, span: Span | None) -> tuple[int | None, str | None]:
     """Return HubSpot's count of the live deals in a range, or the reason why there is none."""
     try:
         async with asyncio.timeout(_MOST_SECONDS):
             return await reader.search.total(date_filters(span)), None
     except HubSpotDealsError as error:
         return None, str(error)
+    except UnsoundSearchError:
+        return None, "HubSpot's deal search does not say how many deals there are."
     except TimeoutError:
         return None, f"HubSpot's search did not answer within {_MOST_SECONDS:.0f} seconds."
 
 
 async def explain_count(
     reader: DealReader,
-    span: DateRange | None,
+    span: Span | None,
     counted: int,
     known: KnownDeals,
     pauses: Sequence[float] = _RECOUNTS,
@@ -176,7 +184,7 @@ class _Comparison:
     """One search for reasons."""
 
     def __init__(
-        self, reader: DealReader, span: DateRange | None, known: KnownDeals, recount: Recount
+        self, reader: DealReader, span: Span | None, known: KnownDeals, recount: Recount
     ) -> None:
         self._reader = reader
         self._span = span

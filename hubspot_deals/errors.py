@@ -305,3 +305,41 @@ class DealsMissingError(PermanentError):
             "served. Run the partition again in Dagster, or start a new scan; if these deals are "
             "missing again, HubSpot leaves them out of its list, and its support has to know."
         )
+
+
+class ConnectionNotFoundError(PermanentError):
+    """No connection has this id."""
+
+    def __init__(self, connection_id: str) -> None:
+        self.connection_id = connection_id
+        super().__init__(f"No connection found with ID: {connection_id}")
+
+
+class ConnectionExistsError(PermanentError):
+    """The connection id is taken, or the organization has connected this account already."""
+
+    def __init__(self, connection_id: str, message: str) -> None:
+        self.connection_id = connection_id
+        super().__init__(message)
+
+
+class SyncBusyError(TransientError):
+    """Another run of the connection is at work."""
+
+    def __init__(self, connection_id: str) -> None:
+        self.connection_id = connection_id
+        super().__init__(
+            f"Connection {connection_id} is being synchronized by another run; "
+            "this one may begin when that has ended."
+        )
+
+
+class SyncSupersededError(TransientError):
+    """The lease of a sync is lost: another run has taken over, or the connection is gone."""
+
+    def __init__(self, connection_id: str, epoch: int) -> None:
+        self.connection_id = connection_id
+        super().__init__(
+            f"Connection {connection_id}, epoch {epoch}: another run works on it, or it was "
+            "paused or removed; nothing more is written."
+        )

@@ -1,7 +1,6 @@
 """The tables of a scan as assets, and the HubSpot account that they come from."""
 
 from collections.abc import Iterator, Mapping
-from decimal import Decimal
 from typing import Any
 
 import dagster as dg
@@ -12,6 +11,7 @@ from pydantic import SecretStr
 from hubspot_deals.contract import DATASET_NAME, LAUNCH_EPOCH_TAG
 from hubspot_deals.defs.checks import build_check_specs, check_agreement, check_results
 from hubspot_deals.defs.failures import build_failure
+from hubspot_deals.defs.markdown import as_markdown
 from hubspot_deals.defs.partitions import scans_partitions
 from hubspot_deals.defs.resources import PipelineSettingsResource
 from hubspot_deals.errors import (
@@ -148,20 +148,5 @@ def _metadata(report: ScanReport, table_name: str, rows: int) -> dict[str, dg.Me
         "unfit_values": dg.MetadataValue.json(report.unfit_values),
         "unknown_properties": dg.MetadataValue.json(list(report.unknown_properties)),
         "notes": dg.MetadataValue.json(report.notes),
-        "preview": dg.MetadataValue.md(_as_markdown(report.preview)),
+        "preview": dg.MetadataValue.md(as_markdown(report.preview, if_empty="no deals")),
     }
-
-
-def _as_markdown(rows: list[dict[str, Any]]) -> str:
-    if not rows:
-        return "no deals"
-    lines = ["|".join(rows[0]), "|".join("---" for _ in rows[0])]
-    lines += ["|".join(_cell(value) for value in row.values()) for row in rows]
-    return "\n".join(f"|{line}|" for line in lines)
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, Decimal):
-        # Arrow's decimals have 18 digits behind the point, whatever the number.
-        return f"{value.normalize():f}"
-    return "" if value is None else " ".join(str(value).split()).replace("|", "\\|")

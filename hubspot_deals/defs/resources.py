@@ -1,8 +1,12 @@
 """What a run needs from outside. Secrets are resolved at use; Dagster stores only their names."""
 
+from typing import Any, Final
+
 import dagster as dg
 
-from hubspot_deals.settings import PipelineSettings
+from hubspot_deals.settings import PREFIX, PipelineSettings, load_settings
+
+_SECRETS: Final = ("database_url", "encryption_keys")
 
 
 class PipelineSettingsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -24,3 +28,14 @@ class PipelineSettingsResource(dg.ConfigurableResource):  # type: ignore[type-ar
         """Return the settings with their secrets, for use inside a run or a sensor tick."""
         values = {name: getattr(self, name) for name in PipelineSettings.model_fields}
         return PipelineSettings.model_validate(values)
+
+
+def build_pipeline_resource() -> PipelineSettingsResource:
+    """Read the environment; raises ConfigurationError that names what is missing.
+
+    Secrets stay references to the environment, because Dagster shows a resource's values.
+    """
+    settings = load_settings(PipelineSettings)
+    secrets: dict[str, Any] = {name: dg.EnvVar(f"{PREFIX}{name.upper()}") for name in _SECRETS}
+    others = settings.model_dump(mode="json", exclude=set(_SECRETS))
+    return PipelineSettingsResource(**secrets, **others)

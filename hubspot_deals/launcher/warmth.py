@@ -42,6 +42,7 @@ _MODULES: Final = (
     "dlt.destinations.impl.postgres.postgres",
     "hubspot_deals.launcher.compute_logs",
     "hubspot_deals.launcher.storage",
+    "hubspot_deals.sync_definitions",
     "pendulum.locales.en.locale",
     "psycopg2.extras",
     "pyarrow.csv",

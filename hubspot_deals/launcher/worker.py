@@ -15,6 +15,7 @@ from dagster._utils.hosted_user_process import recon_job_from_origin
 from dagster._utils.interrupts import capture_interrupts
 
 from hubspot_deals.launcher import signals
+from hubspot_deals.sync_defs.focus import connections_of, focus_on
 
 _REPORT_SECONDS: Final = 60.0
 _REPORT_PAUSE_SECONDS: Final = 2.0
@@ -41,6 +42,7 @@ def _execute(instance: DagsterInstance, run_id: str) -> int:
         run,
         EngineEventData.in_process(os.getpid()),
     )
+    focus_on(connections_of(run))
     try:
         job = recon_job_from_origin(run.job_code_origin)
         for _ in core_execute_run(job, run, instance, inject_env_vars=False):

@@ -14,6 +14,7 @@ from hubspot_deals.errors import ConfigurationError
 from hubspot_deals.local.environment import StackAddresses
 from hubspot_deals.local.ports import LOOPBACK
 from hubspot_deals.local.processes import Command
+from hubspot_deals.sync_contract import SYNC_LOCATION
 
 _RUNS_STOP_SECONDS: Final = 15.0
 
@@ -51,6 +52,15 @@ def code_server_command(addresses: StackAddresses, environment: Mapping[str, str
     arguments += ["-h", LOOPBACK, "-p", str(addresses.code_server_port)]
     arguments += ["--location-name", CODE_LOCATION]
     command = _python("code_server", arguments, environment)
+    return replace(command, stop_seconds=_RUNS_STOP_SECONDS)
+
+
+def sync_server_command(addresses: StackAddresses, environment: Mapping[str, str]) -> Command:
+    """Return the code server of the connections, which loads them anew when it is asked to."""
+    arguments = ["dagster", "code-server", "start", "-m", "hubspot_deals.sync_definitions"]
+    arguments += ["-h", LOOPBACK, "-p", str(addresses.sync_server_port)]
+    arguments += ["--location-name", SYNC_LOCATION]
+    command = _python("sync_server", arguments, environment)
     return replace(command, stop_seconds=_RUNS_STOP_SECONDS)
 
 

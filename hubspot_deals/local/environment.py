@@ -25,6 +25,7 @@ class StackAddresses:
     database_url: str
     hubspot_url: str
     code_server_port: int
+    sync_server_port: int
     dagster_port: int
     api_port: int
 
@@ -65,6 +66,8 @@ def child_environment(
         f"{PREFIX}DAGSTER_URL": addresses.dagster_url,
         f"{PREFIX}CODE_SERVER_HOST": LOOPBACK,
         f"{PREFIX}CODE_SERVER_PORT": str(addresses.code_server_port),
+        f"{PREFIX}SYNC_SERVER_HOST": LOOPBACK,
+        f"{PREFIX}SYNC_SERVER_PORT": str(addresses.sync_server_port),
         "DAGSTER_HOME": str(dagster_home),
         "RUNTIME__DLTHUB_TELEMETRY": "false",
     }

@@ -9,6 +9,7 @@ import httpx
 from hubspot_deals.contract import CODE_LOCATION
 from hubspot_deals.errors import ConfigurationError, PermanentError
 from hubspot_deals.local.ports import is_loopback
+from hubspot_deals.sync_contract import SYNC_LOCATION
 
 _HTTP_OK: Final = 200
 _LOCATIONS: Final = """
@@ -39,7 +40,7 @@ def answers(url: str) -> Callable[[], bool]:
 
 
 def pipeline_is_loaded(dagster_url: str) -> Callable[[], bool]:
-    """Return a check that Dagster's webserver has the pipeline's code location loaded."""
+    """Return a check that Dagster's webserver has both code locations loaded."""
 
     def check() -> bool:
         try:
@@ -72,11 +73,12 @@ def _is_loaded(answer: dict[str, Any]) -> bool:
     workspace = answer["data"]["workspaceOrError"]
     if workspace["__typename"] == "PythonError":
         raise PipelineNotLoadedError(workspace["message"])
+    loaded = set()
     for entry in workspace["locationEntries"]:
         location = entry["locationOrLoadError"]
-        if entry["name"] != CODE_LOCATION or entry["loadStatus"] != "LOADED" or not location:
+        if entry["loadStatus"] != "LOADED" or not location:
             continue
         if location["__typename"] == "PythonError":
             raise PipelineNotLoadedError(location["message"])
-        return True
-    return False
+        loaded.add(entry["name"])
+    return loaded >= {CODE_LOCATION, SYNC_LOCATION}

@@ -19,6 +19,7 @@ from hubspot_deals.local.commands import (
     needs_run_host,
     run_host_command,
     sandbox_command,
+    sync_server_command,
 )
 from hubspot_deals.local.environment import (
     ENCRYPTION_KEYS,
@@ -93,10 +94,12 @@ class Stack:
         if postgres is not None:
             self.supervisor.wait({"postgres": postgres.is_ready})
             postgres.ensure_database()
+        code_server_port, sync_server_port = free_ports(2)
         addresses = StackAddresses(
             database_url=postgres.url if postgres else libpq_url(options.database_url or ""),
             hubspot_url=hubspot_url,
-            code_server_port=free_ports(1)[0],
+            code_server_port=code_server_port,
+            sync_server_port=sync_server_port,
             dagster_port=options.dagster_port,
             api_port=options.api_port,
         )
@@ -161,8 +164,12 @@ class Stack:
         for command in migrate_commands(environment):
             supervisor.run_to_end(command)
         supervisor.tell("Starting Dagster and the API")
-        ready = {"code_server": lambda: is_listening(addresses.code_server_port)}
+        ready = {
+            "code_server": lambda: is_listening(addresses.code_server_port),
+            "sync_server": lambda: is_listening(addresses.sync_server_port),
+        }
         supervisor.spawn(code_server_command(addresses, environment))
+        supervisor.spawn(sync_server_command(addresses, environment))
         if needs_run_host(self.folder.dagster_home):
             folder = LauncherFolder.below(self.folder.dagster_home)
             ready["run_host"] = lambda: is_ready(folder)

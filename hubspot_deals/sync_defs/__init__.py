@@ -1,0 +1,1 @@
+"""The Dagster side of recurring syncs: assets, schedules and sensors for each connection."""

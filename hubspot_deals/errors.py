@@ -343,3 +343,26 @@ class SyncSupersededError(TransientError):
             f"Connection {connection_id}, epoch {epoch}: another run works on it, or it was "
             "paused or removed; nothing more is written."
         )
+
+
+class SyncInterruptedError(TransientError):
+    """PostgreSQL broke off while a connection was synchronized."""
+
+    def __init__(self, connection_id: str, reason: str) -> None:
+        self.connection_id = connection_id
+        super().__init__(
+            f"PostgreSQL broke off while connection {connection_id} was synchronized: "
+            f"{' '.join(reason.split())}. What was committed is kept; the next run goes on."
+        )
+
+
+class WrongPortalError(PermanentError):
+    """The token of a connection is of another HubSpot account than the one it has kept."""
+
+    def __init__(self, connection_id: str, expected: int | None, found: int | None) -> None:
+        self.connection_id = connection_id
+        super().__init__(
+            f"The access token of connection {connection_id} belongs to HubSpot account {found}, "
+            f"but its tables hold account {expected}. Give it a token of that account, or connect "
+            "the other one as a connection of its own."
+        )

@@ -182,3 +182,41 @@ DEAL_PROPERTIES: Final = Table(
 TABLES: Final = {
     table.name: table for table in (USERS, DEALS, PIPELINES, PIPELINE_STAGES, DEAL_PROPERTIES)
 }
+
+DEALS_CURRENT: Final = Table(
+    "deals_current",
+    {name: kind for name, kind in DEALS.columns.items() if name not in {"archived", "archived_at"}},
+)
+OWNERS: Final = Table("owners", USERS.columns)
+DEAL_STAGE_HISTORY: Final = Table(
+    "deal_stage_history",
+    {
+        "deal_id": _TEXT,
+        "entered_at": _TIMESTAMP,
+        "place": ColumnType.BIGINT,
+        "visit": ColumnType.BIGINT,
+        "stage_id": _TEXT,
+        "pipeline_id": _TEXT,
+        "left_at": _TIMESTAMP,
+        "seconds": _DECIMAL,
+        "is_cut": _BOOL,
+        "source_type": _TEXT,
+        "source_id": _TEXT,
+        "user_id": _TEXT,
+    },
+)
+DEAL_ASSOCIATIONS: Final = Table(
+    "deal_associations",
+    {"deal_id": _TEXT, "object_type": _TEXT, "object_id": _TEXT, "types": ColumnType.JSON},
+)
+DEAL_TOMBSTONES: Final = Table(
+    "deal_tombstones",
+    {
+        "deal_id": _TEXT,
+        "reason": _TEXT,
+        "survivor": _TEXT,
+        "archived_at": _TIMESTAMP,
+        "properties": ColumnType.JSON,
+    },
+)
+"""The last five, PIPELINES and PIPELINE_STAGES are what syncs keep current."""

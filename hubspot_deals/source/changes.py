@@ -15,8 +15,10 @@ from hubspot_deals.source.deals import DealPage
 from hubspot_deals.source.plan import Checkpoint, MomentRange, SearchRange
 from hubspot_deals.source.search import UnsoundSearchError
 
+LAG: Final = timedelta(seconds=30)
+"""How far the search index was seen to lag behind at most."""
 OVERLAP: Final = timedelta(minutes=5)
-"""How far the search index may lag behind: half a minute was seen at most."""
+"""How far it may lag behind without a change being missed."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 

@@ -1,17 +1,11 @@
-"""The right of one worker to write a scan: taken up, kept alive, and fenced.
+"""The right of one worker to write a scan: taken up, kept alive, and fenced."""
 
-A lease is a PostgreSQL session lock, a heartbeat and an epoch. The lock ends with the worker, so
-its death shows at once; the heartbeat shows that a worker which holds the lock also lives; the
-epoch, raised by whoever takes the scan up or sets it aside, fences out everybody else.
-"""
-
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 import psycopg
 from psycopg import Connection
@@ -28,82 +22,19 @@ from hubspot_deals.errors import (
     ScanBusyError,
     ScanNotFoundError,
     ScanSupersededError,
-    TransientError,
 )
 from hubspot_deals.warehouse.connections import open_connection
 from hubspot_deals.warehouse.credentials import KeyRing, SealedToken
-from hubspot_deals.warehouse.states import (
-    HEARTBEAT_SECONDS,
-    IS_HELD,
-    IS_VISIBLE,
-    LEASE_LOCK_CLASS,
-    LEASE_SECONDS,
+from hubspot_deals.warehouse.heartbeats import (
+    EVICTION_POLL_SECONDS,
+    EVICTION_SECONDS,
+    Heartbeat,
+    end_earlier_sessions,
+    end_silent_holder,
+    name_sessions,
+    notice_lost_machines,
 )
-
-_SERVER_KEEPALIVE: Final = {
-    "tcp_keepalives_idle": 15,
-    "tcp_keepalives_interval": 5,
-    "tcp_keepalives_count": 3,
-    "tcp_user_timeout": 30_000,
-}
-_EVICTION_SECONDS: Final = 15
-_EVICTION_POLL_SECONDS: Final = 0.1
-
-
-@dataclass(slots=True)
-class Heartbeat:
-    """Tells whether the lease is still ours, and says so once it is not.
-
-    It has the connection that holds the lock to itself: a statement of the worker may take long.
-    """
-
-    connection: Connection[Any]
-    scan_id: str
-    epoch: int
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _ended: threading.Event = field(default_factory=threading.Event)
-    _listeners: list[Callable[[Exception], None]] = field(default_factory=list)
-    _loss: TransientError | None = None
-
-    def call_when_lost(self, listener: Callable[[Exception], None]) -> None:
-        """Call a function with the reason, from another thread, when the lease is lost."""
-        with self._lock:
-            self._listeners.append(listener)
-            loss = self._loss
-        if loss is not None:
-            listener(loss)
-
-    @contextmanager
-    def beating(self) -> Iterator[None]:
-        """Beat in a thread of its own."""
-        thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._ended.set()
-            thread.join()
-
-    def _beat(self) -> None:
-        while not self._ended.wait(HEARTBEAT_SECONDS):
-            try:
-                beat = self.connection.execute(
-                    "UPDATE hubspot_deals.scans SET heartbeat_at = now()"
-                    " WHERE scan_id = %s AND epoch = %s",
-                    (self.scan_id, self.epoch),
-                )
-            except psycopg.Error as error:
-                return self._tell(DatabaseLostError(self.scan_id, str(error)))
-            if beat.rowcount == 0:
-                return self._tell(LeaseLostError(self.scan_id, self.epoch))
-        return None
-
-    def _tell(self, loss: TransientError) -> None:
-        with self._lock:
-            self._loss = loss
-            listeners = list(self._listeners)
-        for listener in listeners:
-            listener(loss)
+from hubspot_deals.warehouse.states import IS_HELD, IS_VISIBLE, LEASE_LOCK_CLASS
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,29 +127,29 @@ def hold_lease(
         open_connection(database_url, application_name="hubspot_deals_scan") as holder,
         open_connection(database_url, application_name="hubspot_deals_scan") as connection,
     ):
-        # So that the server, too, notices within half a minute that the worker's machine is gone.
-        for name, value in _SERVER_KEEPALIVE.items():
-            holder.execute(f"SET {name} = {value}")
+        notice_lost_machines(holder)
         _lock(holder, scan_id, launch_epoch)
         taken = _take_up(holder, scan_id, run_id, launch_epoch)
-        heartbeat = Heartbeat(holder, scan_id, taken["epoch"])
+        epoch = taken["epoch"]
+        heartbeat = Heartbeat(
+            holder,
+            "UPDATE hubspot_deals.scans SET heartbeat_at = now() WHERE scan_id = %s AND epoch = %s",
+            (scan_id, epoch),
+            lost=lambda: LeaseLostError(scan_id, epoch),
+            broken=lambda reason: DatabaseLostError(scan_id, reason),
+        )
         lease = Lease(
             database_url,
             connection,
             ScanConfig.from_json(taken["config"]),
             seq=taken["seq"],
             generation=taken["working_generation"],
-            epoch=taken["epoch"],
+            epoch=epoch,
             run_id=run_id,
             taken_at=taken["heartbeat_at"],
             heartbeat=heartbeat,
         )
-        for session in (holder, connection):
-            # Frozen in the middle of a transaction, a worker would hold up whoever wants its locks.
-            session.execute(f"SET idle_in_transaction_session_timeout = '{LEASE_SECONDS}s'")
-            session.execute(
-                "SELECT set_config('application_name', %s, false)", (lease.session_name,)
-            )
+        name_sessions(lease.session_name, holder, connection)
         with heartbeat.beating():
             end_sessions(connection, scan_id, lease.seq, before_epoch=lease.epoch)
             yield lease
@@ -230,28 +161,19 @@ def end_sessions(connection: Connection[Any], scan_id: str, seq: int, *, before_
     A statement of theirs that was under way is undone with its session; a later one meets the
     fence. Raises ScanBusyError when PostgreSQL does not end them in time.
     """
-    deadline = time.monotonic() + _EVICTION_SECONDS
-    while True:
-        ended = connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = current_database()"
-            " AND substring(application_name FROM %s)::integer < %s",
-            (f"^hubspot_deals_scan_{seq}_epoch_([0-9]+)$", before_epoch),
-        )
-        if ended.rowcount == 0:
-            return
-        if time.monotonic() > deadline:
-            raise ScanBusyError(scan_id)
-        time.sleep(_EVICTION_POLL_SECONDS)
+    prefix = _session_name(seq, "")
+    end_earlier_sessions(
+        connection, prefix, before_epoch=before_epoch, busy=lambda: ScanBusyError(scan_id)
+    )
 
 
-def _session_name(seq: int, epoch: int) -> str:
+def _session_name(seq: int, epoch: int | str) -> str:
     return f"hubspot_deals_scan_{seq}_epoch_{epoch}"  # dlt hands no blanks on to libpq
 
 
 def _lock(holder: Connection[Any], scan_id: str, launch_epoch: int | None) -> None:
     """Take the scan's lock, from a worker that is fenced out or frozen if need be."""
-    deadline = time.monotonic() + _EVICTION_SECONDS
+    deadline = time.monotonic() + EVICTION_SECONDS
     while True:
         scan = _find_scan(holder, scan_id)
         if scan["results_removed_at"] is not None:
@@ -266,19 +188,8 @@ def _lock(holder: Connection[Any], scan_id: str, launch_epoch: int | None) -> No
         if scan["is_held"] or time.monotonic() > deadline:
             raise ScanBusyError(scan_id)
         end_sessions(holder, scan_id, scan["seq"], before_epoch=scan["epoch"] + 1)
-        _end_silent_holder(holder, scan["seq"])
-        time.sleep(_EVICTION_POLL_SECONDS)
-
-
-def _end_silent_holder(holder: Connection[Any], seq: int) -> None:
-    """End a session that took the lock and froze before it could give itself a name."""
-    holder.execute(
-        "SELECT pg_terminate_backend(a.pid) FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
-        " WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid = %s"
-        " AND l.objid = %s::oid AND a.datname = current_database()"
-        " AND a.state_change < now() - make_interval(secs => %s)",
-        (LEASE_LOCK_CLASS, seq, LEASE_SECONDS),
-    )
+        end_silent_holder(holder, LEASE_LOCK_CLASS, scan["seq"])
+        time.sleep(EVICTION_POLL_SECONDS)
 
 
 def _find_scan(holder: Connection[Any], scan_id: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Brings a database up to date: dlt's tables, then numbered SQL, each file once.
+"""Brings a database up to date: dlt's tables and those of syncs, then numbered SQL, each once.
 
 Run as `python -m hubspot_deals.warehouse.migrate`. Safe to run by several processes at once: they
 queue on one advisory lock.
@@ -18,6 +18,7 @@ from hubspot_deals.errors import ConfigurationError, HubSpotDealsError
 from hubspot_deals.settings import PREFIX, load_settings
 from hubspot_deals.warehouse.connections import open_connection
 from hubspot_deals.warehouse.pipeline import ScanPipeline
+from hubspot_deals.warehouse.syncs.schema import create_current_tables
 
 _logger = logging.getLogger(__name__)
 _LOCK: Final = 4_860
@@ -51,6 +52,7 @@ def _migrate(connection: psycopg.Connection[Any], database_url: SecretStr) -> li
     name = "hubspot_deals_migrate"
     with ScanPipeline(database_url, name, session_name=name) as pipeline:
         pipeline.create_tables()
+    create_current_tables(connection)
     connection.execute(
         "CREATE TABLE IF NOT EXISTS hubspot_deals.migrations ("
         " name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"

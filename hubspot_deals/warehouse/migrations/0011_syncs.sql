@@ -23,19 +23,23 @@ CREATE TABLE hubspot_deals.connections (
 
     -- Working: each run that takes the lease raises the epoch, which fences out every earlier one.
     epoch           integer NOT NULL DEFAULT 0,
+    -- The epoch of the last run that took it; another one than `epoch` if that was fenced out.
+    worker_epoch    integer,
     run_no          integer,
     heartbeat_at    timestamptz,
 
     -- Where the next run goes on. `cursor` is NULL until everything has been read once.
     cursor          timestamptz,
-    -- Of a first load or a reconciliation that is under way: {"began", "checkpoint"}.
+    -- Of a first load that is under way: {"began", "checkpoint"}.
     full_pass       jsonb,
     archived_after  text,
     suspects        jsonb NOT NULL DEFAULT '[]',
     unlocated       bigint NOT NULL DEFAULT 0,
     unproved_runs   integer NOT NULL DEFAULT 0,
     reconciled_at   timestamptz,
+    -- How far the cycle has come that reads deals anew which show no change.
     refreshed_at    timestamptz,
+    refresh_after   text,
     -- Everything that happened to deals before this moment is in the tables.
     fresh_as_of     timestamptz
 );

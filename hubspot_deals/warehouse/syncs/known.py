@@ -1,0 +1,39 @@
+"""Reads which deals a connection's tables have."""
+
+from typing import Any
+
+import psycopg
+from pyroaring import BitMap64
+
+from hubspot_deals.tables import DEALS_CURRENT
+from hubspot_deals.warehouse.connections import open_connection
+from hubspot_deals.warehouse.syncs.leases import SyncLease
+from hubspot_deals.warehouse.syncs.schema import CURRENT_TABLES
+
+_DEALS = CURRENT_TABLES[DEALS_CURRENT.name].name
+_OURS = "organization_id = %(organization)s AND connection_id = %(connection)s"
+
+
+def known_ids(lease: SyncLease) -> BitMap64:
+    """Return the ids of all live deals, on a connection of its own: a second for a million."""
+    with open_connection(lease.database_url) as connection, connection.cursor() as cursor:
+        select = f"COPY (SELECT id FROM {_DEALS} WHERE {_OURS}) TO STDOUT"
+        with cursor.copy(select, lease.key) as copy:
+            return BitMap64(map(int, b"".join(copy).split()))
+
+
+def ids_after(
+    connection: psycopg.Connection[Any], lease: SyncLease, after: str, limit: int
+) -> list[str]:
+    """Return so many ids of live deals behind one, in PostgreSQL's order of texts."""
+    found = connection.execute(
+        f"SELECT id FROM {_DEALS} WHERE {_OURS} AND id > %(after)s ORDER BY id LIMIT %(limit)s",
+        {**lease.key, "after": after, "limit": limit},
+    )
+    return [row[0] for row in found]
+
+
+def tidy_after_first_load(lease: SyncLease) -> None:
+    """Let PostgreSQL know what there is now, so that ids are read from the index alone."""
+    with open_connection(lease.database_url) as connection:
+        connection.execute(f"VACUUM (ANALYZE, SKIP_LOCKED) {_DEALS}")

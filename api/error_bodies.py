@@ -40,7 +40,9 @@ _TEXTS: Final[Mapping[str, str]] = {
     "int_type": "{label} must be a whole number",
     "int_parsing": "{label} must be a whole number",
     "int_parsing_size": "{label} is too large",
+    "float_type": "{label} must be a number",
     "int_from_float": "{label} must be a whole number",
+    "greater_than": "{label} must be more than {gt}",
     "greater_than_equal": "{label} must be at least {ge}",
     "less_than_equal": "{label} must be at most {le}",
 }

@@ -13,6 +13,11 @@ from starlette.exceptions import HTTPException
 
 from api.error_bodies import error_response, nest_faults
 from hubspot_deals.errors import (
+    ConnectionAccountError,
+    ConnectionExistsError,
+    ConnectionNotFoundError,
+    ConnectionPartitionsError,
+    ConnectionPausedError,
     HubSpotDealsError,
     IdempotencyConflictError,
     PermanentError,
@@ -165,6 +170,20 @@ _STATUSES: Final[Mapping[type[HubSpotDealsError], tuple[int, str]]] = {
     PlanningBusyError: (503, "PLANNING_BUSY"),
     PlanningFailedError: (500, "PLANNING_FAILED"),
     SourceUnavailableError: (400, "SOURCE_UNAVAILABLE"),
+    ConnectionNotFoundError: (404, "CONNECTION_NOT_FOUND"),
+    ConnectionExistsError: (409, "CONNECTION_EXISTS"),
+    ConnectionPausedError: (409, "CONNECTION_PAUSED"),
+    ConnectionPartitionsError: (409, "CONNECTION_PARTITIONS"),
+    ConnectionAccountError: (409, "CONNECTION_ACCOUNT"),
+}
+
+_CONFLICTING: Final[Mapping[type[Exception], str]] = {
+    ScanExistsError: "config.scanId",
+    ScanActiveError: "config.scanId",
+    IdempotencyConflictError: "Idempotency-Key",
+    SnapshotReplacedError: "snapshot",
+    ConnectionPartitionsError: "settings",
+    ConnectionAccountError: "auth.accessToken",
 }
 
 _TRY_LATER: Final = (HubSpotUnreachableError, PlanningBusyError)
@@ -246,20 +265,17 @@ async def _on_own_error(_: Request, error: Exception) -> Response:
 
 
 def _subject_of(error: Exception) -> dict[str, Any]:
-    """Say what an error is about: a scan, or a part of the request."""
+    """Say what an error is about: a scan, a connection, or a part of the request."""
     match error:
         case ScanNotFoundError() | ResultsRemovedError():
             return {"resource_id": error.scan_id}
-        case ScanExistsError() | ScanActiveError():
-            return {"conflicting_field": "config.scanId"}
-        case IdempotencyConflictError():
-            return {"conflicting_field": "Idempotency-Key"}
-        case SnapshotReplacedError():
-            return {"conflicting_field": "snapshot"}
+        case ConnectionNotFoundError():
+            return {"resource_id": error.connection_id}
         case SourceUnavailableError():
             return {"validation_errors": {"config": {"type": [str(error)]}}}
         case _:
-            return {}
+            field = _CONFLICTING.get(type(error))
+            return {} if field is None else {"conflicting_field": field}
 
 
 async def _on_database_trouble(_: Request, error: Exception) -> Response:

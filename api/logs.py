@@ -12,7 +12,16 @@ import orjson
 
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
-_FACTS: Final = ("method", "path", "status", "milliseconds", "scan_id", "run_id", "incident_id")
+_FACTS: Final = (
+    "method",
+    "path",
+    "status",
+    "milliseconds",
+    "scan_id",
+    "connection_id",
+    "run_id",
+    "incident_id",
+)
 """What callers of a logger may put in `extra`."""
 
 

@@ -10,6 +10,9 @@ from fastapi.routing import APIRoute
 
 from api.certificates.endpoints import router as certificates_router
 from api.certificates.service import Auditor
+from api.connections.endpoints import router as connections_router
+from api.connections.reloader import LocationReloader
+from api.connections.service import Connections
 from api.dagster.gateway import DagsterGateway, GraphQLGateway
 from api.database import ConnectionPool, build_pool, export_connection
 from api.dialect.endpoints import router as verb_first_router
@@ -50,9 +53,10 @@ API_VERSION: Final = "1.0.0"
 _DESCRIPTION: Final = """
 Extracts the deals of a HubSpot account into PostgreSQL: start a scan, follow it, pause, resume or
 cancel it; read its tables by pages or as files, prove that nothing is missing, compare it with
-another scan; remove it. The HubSpot access token travels in the body of a request.
+another scan; remove it. Or connect an account, and its deals are kept current. The HubSpot access
+token travels in the body of a request, never in an answer.
 """
-_TAGS: Final = ("plans", "scans", "results", "scans, verb first")
+_TAGS: Final = ("plans", "scans", "results", "connections", "scans, verb first")
 """How the documentation begins; the others follow."""
 _DAGSTER_SECONDS: Final = 30
 
@@ -75,6 +79,7 @@ class State(TypedDict):
     downloads: Downloads
     planner: Planner
     diffs: DiffReader
+    connections: Connections
 
 
 def create_app(
@@ -117,6 +122,7 @@ def build_app(lifespan: Lifespan | None = None) -> FastAPI:
     for router in (
         *id_first,
         start_router,
+        connections_router,
         pipeline_router,
         maintenance_router,
         health_router,
@@ -169,20 +175,24 @@ def _lifespan(settings: ApiSettings, key_ring: KeyRing, gateway: DagsterGateway 
             stack.push_async_callback(background.close)
             downloads = build_downloads(settings, pool)
             stack.push_async_callback(downloads.close)
+            stopper, planner = RunStopper(chosen, background), Planner()
             yield {
                 "settings": settings,
                 "key_ring": key_ring,
                 "pool": pool,
                 "launcher": ScanLauncher(pool, chosen, background),
-                "stopper": RunStopper(chosen, background),
+                "stopper": stopper,
                 "remover": ScanRemover(settings.database_url, background),
                 "probe": probe,
                 "results": ResultReader(pool),
                 "auditor": Auditor(pool),
                 "run_statuses": RunStatuses(chosen),
                 "downloads": downloads,
-                "planner": Planner(),
+                "planner": planner,
                 "diffs": DiffReader(pool),
+                "connections": Connections(
+                    pool, key_ring, planner, LocationReloader(chosen, background), stopper
+                ),
             }
 
     return lifespan

@@ -25,7 +25,12 @@
         ├── ScanStateError
         ├── ResultsRemovedError
         ├── IncompleteScanError
-        └── DealsMissingError
+        ├── DealsMissingError
+        ├── ConnectionNotFoundError
+        ├── ConnectionExistsError
+        ├── ConnectionPausedError
+        ├── ConnectionPartitionsError
+        └── ConnectionAccountError
 
 The text of an error says what was attempted, what came back and what to do. No text carries a
 credential: errors are stored by Dagster and shown to callers.
@@ -321,6 +326,37 @@ class ConnectionExistsError(PermanentError):
     def __init__(self, connection_id: str, message: str) -> None:
         self.connection_id = connection_id
         super().__init__(message)
+
+
+class ConnectionPausedError(PermanentError):
+    """A sync was asked for of a connection that rests."""
+
+    def __init__(self, connection_id: str) -> None:
+        self.connection_id = connection_id
+        super().__init__(f"Connection '{connection_id}' is paused; resume it to have it synced")
+
+
+class ConnectionPartitionsError(PermanentError):
+    """A change would take away partitions that runs have filled."""
+
+    def __init__(self, connection_id: str, change: str) -> None:
+        self.connection_id = connection_id
+        super().__init__(
+            f"Connection '{connection_id}' has been synced, so {change}: its partitions would no "
+            "longer be those that its runs have filled. Create another connection with the new "
+            "settings and remove this one"
+        )
+
+
+class ConnectionAccountError(PermanentError):
+    """An access token is of another HubSpot account than the connection."""
+
+    def __init__(self, connection_id: str, portal_id: int, other: int) -> None:
+        self.connection_id = connection_id
+        super().__init__(
+            f"Connection '{connection_id}' is of HubSpot account {portal_id}, and this access "
+            f"token of account {other}. Create another connection for that one"
+        )
 
 
 class SyncBusyError(TransientError):

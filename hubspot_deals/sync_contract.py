@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
@@ -15,6 +15,8 @@ CONNECTION_TAG: Final = "hubspot_deals/connection_id"
 
 OBJECTS: Final = ("owners", "pipelines", "stage_history", "associations")
 """What a sync keeps current beside the deals, if it is wanted."""
+START_DAYS: Final = 90
+"""How long before its creation a connection's partitions begin, unless somebody says."""
 CONNECTION_ID_PATTERN: Final = r"[a-z][a-z0-9_]{0,62}"
 
 
@@ -24,6 +26,11 @@ class Cadence(StrEnum):
     HOURLY = "hourly"
     DAILY = "daily"
 
+    @property
+    def length(self) -> timedelta:
+        """How long a partition is, clock changes aside."""
+        return timedelta(hours=1) if self is Cadence.HOURLY else timedelta(days=1)
+
 
 class SyncKind(StrEnum):
     """What a run of a connection did."""
@@ -32,6 +39,60 @@ class SyncKind(StrEnum):
     CHANGES = "changes"
     BACKFILL = "backfill"
     RECONCILIATION = "reconciliation"
+
+
+class SyncOutcome(StrEnum):
+    """How a run of a connection ended."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    CRASHED = "crashed"
+
+
+class ConnectionStatus(StrEnum):
+    """Where a connection stands."""
+
+    WAITING = "waiting"
+    """It has never been read, and nobody reads it now."""
+    LOADING = "loading"
+    """It is being read for the first time."""
+    CURRENT = "current"
+    BEHIND = "behind"
+    """What is kept is older than two partitions are long."""
+    FAILING = "failing"
+    """Its last run ended without completing."""
+    PAUSED = "paused"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionFacts:
+    """The recorded facts that a connection's status is derived from."""
+
+    is_enabled: bool
+    is_syncing: bool
+    """A live worker is at it."""
+    fresh_as_of: datetime | None
+    last_outcome: SyncOutcome | None
+    """Of the last run that ended otherwise than by being cancelled."""
+    cadence: Cadence
+
+
+def derive_connection_status(facts: ConnectionFacts, now: datetime) -> ConnectionStatus:
+    """Return the one status that the facts allow at a moment. Total and pure.
+
+    A first load that is tried again is `loading`, whatever became of the last try.
+    """
+    if not facts.is_enabled:
+        return ConnectionStatus.PAUSED
+    if facts.is_syncing and facts.fresh_as_of is None:
+        return ConnectionStatus.LOADING
+    if facts.last_outcome in {SyncOutcome.FAILED, SyncOutcome.CRASHED}:
+        return ConnectionStatus.FAILING
+    if facts.fresh_as_of is None:
+        return ConnectionStatus.WAITING
+    is_late = now - facts.fresh_as_of > 2 * facts.cadence.length
+    return ConnectionStatus.BEHIND if is_late else ConnectionStatus.CURRENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +126,12 @@ class SyncSettings:
             "reconcileHours": self.reconcile_hours,
             "quotaShare": self.quota_share,
         }
+
+    @classmethod
+    def initial(cls, given: Mapping[str, Any], today: date) -> "SyncSettings":
+        """Return the settings of a new connection: what is given, in that spelling, or defaults."""
+        start = today - timedelta(days=START_DAYS)
+        return cls.from_json({**cls(start_date=start).to_json(), **given})
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "SyncSettings":

@@ -75,8 +75,33 @@ mutation TerminateRun($run: String!) {
     + _PYTHON_ERROR
 )
 
+RELOAD_LOCATION: Final = (
+    """
+mutation ReloadLocation($location: String!) {
+  result: reloadRepositoryLocation(repositoryLocationName: $location) {
+    __typename
+    ... on WorkspaceLocationEntry {
+      locationOrLoadError { __typename ...Failure }
+    }
+    ... on ReloadNotSupported { message }
+    ... on RepositoryLocationNotFound { message }
+    ... on UnauthorizedError { message }
+    ...Failure
+  }
+}
+"""
+    + _PYTHON_ERROR
+)
+
 VERSION: Final = """
 query Version { result: version }
 """
 
-DOCUMENTS: Final = (ADD_PARTITION, LAUNCH_RUN, RUN_STATUS, TERMINATE_RUN, VERSION)
+DOCUMENTS: Final = (
+    ADD_PARTITION,
+    LAUNCH_RUN,
+    RUN_STATUS,
+    TERMINATE_RUN,
+    RELOAD_LOCATION,
+    VERSION,
+)

@@ -24,6 +24,7 @@ ENDED_EARLY: Final = frozenset({"FAILURE", "CANCELED"})
 _REPOSITORY: Final = {"repositoryName": "__repository__", "repositoryLocationName": CODE_LOCATION}
 _PARTITION_TAG: Final = "dagster/partition"
 _OVER: Final = ENDED_EARLY | {"SUCCESS", "CANCELING"}
+_LOADED: Final = "RepositoryLocation"
 _LONGEST_TEXT: Final = 500
 
 
@@ -54,6 +55,10 @@ class DagsterGateway(ABC):
 
         A run whose worker is just starting cannot be asked yet, which is a DagsterRefusedError.
         """
+
+    @abstractmethod
+    async def reload_location(self, name: str) -> None:
+        """Have a code location build its definitions anew; returns when they are loaded."""
 
     @abstractmethod
     async def get_version(self) -> str:
@@ -108,6 +113,12 @@ class GraphQLGateway(DagsterGateway):
         result = (await self._ask(documents.TERMINATE_RUN, {"run": run_id}))["result"]
         if result.get("run", {}).get("status") not in _OVER:
             _expect(result, "TerminateRunSuccess", "RunNotFoundError")
+
+    async def reload_location(self, name: str) -> None:
+        """Have a code location build its definitions anew; returns when they are loaded."""
+        result = (await self._ask(documents.RELOAD_LOCATION, {"location": name}))["result"]
+        _expect(result, "WorkspaceLocationEntry")
+        _expect(result.get("locationOrLoadError") or {"__typename": "nothing"}, _LOADED)
 
     async def get_version(self) -> str:
         """Return Dagster's version; the cheapest proof that it answers."""

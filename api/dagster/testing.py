@@ -7,7 +7,9 @@ import uuid
 from dataclasses import dataclass, field
 
 from api.dagster.gateway import ENDED_EARLY, DagsterGateway
-from api.errors import DagsterUnavailableError
+from api.errors import DagsterRefusedError, DagsterUnavailableError
+from hubspot_deals.contract import CODE_LOCATION
+from hubspot_deals.sync_contract import SYNC_LOCATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class InMemoryDagsterGateway(DagsterGateway):
     partitions: set[str] = field(default_factory=set)
     runs: list[LaunchedRun] = field(default_factory=list)
     run_statuses: dict[str, str] = field(default_factory=dict)
+    locations: set[str] = field(default_factory=lambda: {CODE_LOCATION, SYNC_LOCATION})
+    reloads: list[str] = field(default_factory=list)
     is_down: bool = False
 
     async def add_partition(self, scan_id: str) -> None:
@@ -55,6 +59,14 @@ class InMemoryDagsterGateway(DagsterGateway):
         self._answer()
         if self.run_statuses.get(run_id, "SUCCESS") not in ENDED_EARLY | {"SUCCESS"}:
             self.run_statuses[run_id] = "CANCELED"
+
+    async def reload_location(self, name: str) -> None:
+        """Note that a location was loaded anew."""
+        self._answer()
+        if name not in self.locations:
+            msg = f"Dagster answered RepositoryLocationNotFound: {name}"
+            raise DagsterRefusedError(msg)
+        self.reloads.append(name)
 
     async def get_version(self) -> str:
         """Return a version."""

@@ -58,7 +58,12 @@ async def get_statistics(
     meter: Meter,
     organization_id: OrganizationFilter = None,
 ) -> Statistics:
-    """Count scans by status and the deals they extracted, and what this process has answered."""
+    """Count scans and connections by status, and what this process has answered.
+
+    How current connections are kept is told of all of them together.
+    """
     server = request.scope.get("server")
-    counts = await service.count_scans(pool, organization_id)
-    return service.describe_process(meter.read(server[1] if server else None), counts)
+    scans = await service.count_scans(pool, organization_id)
+    connections = await service.count_connections(pool, organization_id)
+    readings = meter.read(server[1] if server else None)
+    return service.describe_process(readings, scans, connections)

@@ -67,11 +67,24 @@ class ScanCounts(BaseModel):
     generated_at: Timestamp
 
 
+class ConnectionCounts(BaseModel):
+    """How current the connections are, over all of them or over one organization's."""
+
+    total: int
+    status_breakdown: dict[str, int] = Field(examples=[{"current": 3, "paused": 1}])
+    most_seconds_old: float | None = Field(
+        description="Age of the stalest of them that are enabled and have been loaded; null when "
+        "there are none."
+    )
+    stalest_connection: str | None = Field(description="Which one that is.", examples=["acme"])
+
+
 class Statistics(BaseModel):
     """What the answering process has done since it started; `data` counts all scans there are."""
 
     success: Literal[True] = True
     data: ScanCounts
+    connections: ConnectionCounts
     total_requests: int
     active_connections: int = Field(description="Open connections of callers.")
     success_rate: float = Field(description="Percent of answers below 500.")

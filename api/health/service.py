@@ -1,5 +1,6 @@
 """Projects the state of the dependencies and counts scans."""
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
@@ -8,6 +9,7 @@ from api.health.meter import Readings
 from api.health.probe import Findings
 from api.health.schemas import (
     Checks,
+    ConnectionCounts,
     Health,
     HealthFacts,
     PipelineHealth,
@@ -16,6 +18,7 @@ from api.health.schemas import (
 )
 from hubspot_deals.contract import DATASET_NAME, SERVICE_NAME
 from hubspot_deals.warehouse.scans import get_statistics
+from hubspot_deals.warehouse.syncs.overview import list_all_connections
 
 _MEGABYTE: Final = 1_000_000
 
@@ -52,10 +55,13 @@ def _check(error: str | None) -> str:
     return "healthy" if error is None else f"unhealthy: {error}"
 
 
-def describe_process(readings: Readings, scans: ScanCounts) -> Statistics:
-    """Put readings into words beside the counts of scans."""
+def describe_process(
+    readings: Readings, scans: ScanCounts, connections: ConnectionCounts
+) -> Statistics:
+    """Put readings into words beside the counts of scans and connections."""
     return Statistics(
         data=scans,
+        connections=connections,
         total_requests=readings.requests,
         active_connections=readings.connections,
         success_rate=readings.success_rate,
@@ -78,4 +84,21 @@ async def count_scans(pool: ConnectionPool, organization_id: str | None) -> Scan
         total_records_extracted=counts.records_extracted,
         organization_filter=organization_id,
         generated_at=datetime.now(UTC),
+    )
+
+
+async def count_connections(pool: ConnectionPool, organization_id: str | None) -> ConnectionCounts:
+    """Count connections by status, and tell which is the stalest."""
+    every = await read(pool, lambda connection: list_all_connections(connection, organization_id))
+    ages = {
+        record.connection_id: record.seconds_old
+        for record in every
+        if record.is_enabled and record.seconds_old is not None
+    }
+    stalest = max(ages, key=lambda connection_id: ages[connection_id], default=None)
+    return ConnectionCounts(
+        total=len(every),
+        status_breakdown=dict(Counter(record.status.value for record in every)),
+        most_seconds_old=None if stalest is None else round(ages[stalest], 3),
+        stalest_connection=stalest,
     )

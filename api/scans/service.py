@@ -142,7 +142,7 @@ async def cancel_scan(
     """End a scan for good; its run is terminated in the background."""
     async with pool.connection() as connection:
         record = await transitions.cancel_scan(connection, scan_id)
-    stopper.stop(scan_id, record.run_id)
+    stopper.stop(record.run_id, scan_id=scan_id)
     return _confirm("Scan cancelled successfully", scan_id, ScanStatus.CANCELLED)
 
 
@@ -152,7 +152,7 @@ async def pause_scan(
     """Let a scan rest; its run is terminated in the background."""
     async with pool.connection() as connection:
         record = await transitions.pause_scan(connection, scan_id)
-    stopper.stop(scan_id, record.run_id)
+    stopper.stop(record.run_id, scan_id=scan_id)
     return _confirm("Scan paused successfully", scan_id, ScanStatus.PAUSED)
 
 

@@ -1,10 +1,12 @@
-"""Terminates the runs of scans that were cancelled or paused, after their answer was sent.
+"""Terminates runs that were cancelled or paused, after the answer to that was sent.
 
-Nothing depends on it: the scan's epoch has passed, so its worker writes nothing more and ends by
-itself within seconds, and a run that is still queued finds that it has nothing to do.
+Nothing depends on it: the epoch of the scan or connection has passed, so its worker writes nothing
+more and ends by itself within seconds, and a run that is still queued finds that it has nothing to
+do.
 """
 
 import logging
+from collections.abc import Mapping
 
 from api.dagster.gateway import DagsterGateway
 from api.errors import DagsterRefusedError, DagsterUnavailableError
@@ -14,19 +16,19 @@ logger = logging.getLogger(__name__)
 
 
 class RunStopper:
-    """Asks Dagster to end runs whose scans need them no more."""
+    """Asks Dagster to end runs that nobody needs any more."""
 
     def __init__(self, gateway: DagsterGateway, background: Background) -> None:
         self._gateway = gateway
         self._background = background
 
-    def stop(self, scan_id: str, run_id: str | None) -> None:
-        """Start terminating the scan's run if it has one; returns at once."""
+    def stop(self, run_id: str | None, **about: str) -> None:
+        """Start terminating the run if there is one; returns at once. `about` is for the log."""
         if run_id is not None:
-            self._background.start(self._terminate(scan_id, run_id))
+            self._background.start(self._terminate(run_id, about))
 
-    async def _terminate(self, scan_id: str, run_id: str) -> None:
-        facts = {"scan_id": scan_id, "run_id": run_id}
+    async def _terminate(self, run_id: str, about: Mapping[str, str]) -> None:
+        facts = {**about, "run_id": run_id}
         try:
             await self._gateway.terminate_run(run_id)
         except (DagsterUnavailableError, DagsterRefusedError) as error:

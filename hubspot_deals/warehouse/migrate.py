@@ -1,7 +1,8 @@
 """Brings a database up to date: dlt's tables and those of syncs, then numbered SQL, each once.
 
 Run as `python -m hubspot_deals.warehouse.migrate`. Safe to run by several processes at once: they
-queue on one advisory lock.
+queue on one advisory lock. Run as a program, it also keeps the connection that the environment
+describes, if it describes one.
 """
 
 import logging
@@ -18,6 +19,10 @@ from hubspot_deals.errors import ConfigurationError, HubSpotDealsError
 from hubspot_deals.settings import PREFIX, load_settings
 from hubspot_deals.warehouse.connections import open_connection
 from hubspot_deals.warehouse.pipeline import ScanPipeline
+from hubspot_deals.warehouse.syncs.environment import (
+    DEFAULT_CONNECTION,
+    ensure_connection_from_environment,
+)
 from hubspot_deals.warehouse.syncs.schema import create_current_tables
 
 _logger = logging.getLogger(__name__)
@@ -79,10 +84,13 @@ def main() -> int:
     """Migrate the database of the environment; print what was done."""
     try:
         applied = migrate(load_settings(MigrationSettings).database_url)
+        connected = ensure_connection_from_environment()
     except HubSpotDealsError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     sys.stdout.write(f"database is up to date ({', '.join(applied) or 'nothing to do'})\n")
+    if connected is not None:
+        sys.stdout.write(f"connection {DEFAULT_CONNECTION} of the environment: {connected}\n")
     return 0
 
 

@@ -192,6 +192,15 @@ def test_a_run_that_does_not_exist_is_as_good_as_terminated(ask):
     ask(lambda gateway: gateway.terminate_run(str(uuid.uuid4())))
 
 
+def test_a_location_is_loaded_anew(ask):
+    ask(lambda gateway: gateway.reload_location(CODE_LOCATION))
+
+
+def test_a_location_that_does_not_exist_is_a_refusal(ask):
+    with pytest.raises(DagsterRefusedError, match="RepositoryLocationNotFound"):
+        ask(lambda gateway: gateway.reload_location("nowhere"))
+
+
 def test_the_version_is_told(ask):
     assert ask(lambda gateway: gateway.get_version())
 
@@ -204,6 +213,7 @@ def test_the_version_is_told(ask):
         lambda gateway: gateway.find_run_status("run-1"),
         lambda gateway: gateway.terminate_run("run-1"),
         lambda gateway: gateway.get_version(),
+        lambda gateway: gateway.reload_location(CODE_LOCATION),
     ],
 )
 def test_a_dagster_that_is_down_is_unavailable(ask_while_down, question):
@@ -294,6 +304,21 @@ def terminate(result):
             await GraphQLGateway(client).terminate_run("run-1")
 
     asyncio.run(ask())
+
+
+def test_a_location_whose_definitions_do_not_load_is_a_refusal_that_says_why():
+    entry = {"__typename": "PythonError", "message": "no module"}
+    answer = {"__typename": "WorkspaceLocationEntry", "locationOrLoadError": entry}
+
+    async def ask():
+        transport = httpx.MockTransport(
+            lambda _: httpx.Response(200, json={"data": {"result": answer}})
+        )
+        async with httpx.AsyncClient(transport=transport, base_url="http://dagster") as client:
+            await GraphQLGateway(client).reload_location("hubspot_deals_syncs")
+
+    with pytest.raises(DagsterRefusedError, match="no module"):
+        asyncio.run(ask())
 
 
 @pytest.mark.parametrize("status", ["SUCCESS", "FAILURE", "CANCELED", "CANCELING"])

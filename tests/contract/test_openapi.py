@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from api.connections.schemas import ConnectionCreate, ConnectionPatch
 from api.main import build_app
 from api.openapi import dump_openapi
 from api.scans.schemas import ScanCreate
@@ -69,6 +70,15 @@ def test_exactly_the_documented_paths_of_this_version_are_served(document):
         ("post", "/api/v1/maintenance/cleanup"),
         ("post", "/api/v1/maintenance/detect-crashed"),
         ("get", "/api/v1/pipeline/info"),
+        ("post", "/api/v1/connections"),
+        ("get", "/api/v1/connections"),
+        ("get", "/api/v1/connections/{connection_id}"),
+        ("patch", "/api/v1/connections/{connection_id}"),
+        ("delete", "/api/v1/connections/{connection_id}"),
+        ("get", "/api/v1/connections/{connection_id}/runs"),
+        ("post", "/api/v1/connections/{connection_id}/sync"),
+        ("post", "/api/v1/connections/{connection_id}/pause"),
+        ("post", "/api/v1/connections/{connection_id}/resume"),
     }
 
 
@@ -102,6 +112,12 @@ def test_every_reference_in_the_document_resolves(document):
 
     for name in re.findall(r'"#/components/schemas/([^"]+)"', text):
         assert name in document["components"]["schemas"]
+
+
+def test_the_examples_of_connection_requests_are_valid_requests(document):
+    for model in (ConnectionCreate, ConnectionPatch):
+        (example,) = document["components"]["schemas"][model.__name__]["examples"]
+        assert model.model_validate(example)
 
 
 def test_the_example_of_the_request_is_a_valid_request(document):

@@ -16,6 +16,9 @@ CREATE TABLE hubspot_deals.connections (
     updated_at      timestamptz NOT NULL DEFAULT now(),
     -- Hidden at once; a sensor deletes what it has kept.
     removed_at      timestamptz,
+    -- Of the request that created it, for a caller who repeats it.
+    idempotency_key text,
+    request_hash    text,
 
     -- Launching: whoever holds the claim asks Dagster for a run.
     sync_wanted_at       timestamptz,
@@ -49,6 +52,8 @@ CREATE INDEX connections_by_organization
 -- Two connections to one account would do everything twice.
 CREATE UNIQUE INDEX connections_by_portal
     ON hubspot_deals.connections (organization_id, portal_id) WHERE removed_at IS NULL;
+CREATE UNIQUE INDEX connections_by_key
+    ON hubspot_deals.connections (organization_id, idempotency_key) WHERE removed_at IS NULL;
 
 -- AES-GCM with `connection:ID` as associated data.
 CREATE TABLE hubspot_deals.connection_credentials (

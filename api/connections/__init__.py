@@ -1,0 +1,1 @@
+"""Connections: HubSpot accounts that are kept current, and the runs that do it."""

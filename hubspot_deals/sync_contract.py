@@ -12,6 +12,8 @@ SYNC_LOCATION: Final = "hubspot_deals_syncs"
 """A code location of its own: connections come and go, and the scans' one is not reloaded."""
 CONNECTION_TAG: Final = "hubspot_deals/connection_id"
 """Runs of one connection take turns."""
+UNTIL_NOW_TAG: Final = "hubspot_deals/until_now"
+"""A run that brings a connection up to now although its partition was synchronized before."""
 
 OBJECTS: Final = ("owners", "pipelines", "stage_history", "associations")
 """What a sync keeps current beside the deals, if it is wanted."""

@@ -1,19 +1,21 @@
 """The assets of a connection: the tables that a sync keeps current, and where they come from."""
 
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from typing import Any, Final
 
 import dagster as dg
 
 from hubspot_deals.defs.failures import build_failure
 from hubspot_deals.defs.resources import PipelineSettingsResource
-from hubspot_deals.errors import HubSpotDealsError, LeaseLostError
+from hubspot_deals.errors import HubSpotDealsError, SyncSupersededError
 from hubspot_deals.sync import SyncOrder, run_sync
-from hubspot_deals.sync_contract import CURRENT_SCHEMA
+from hubspot_deals.sync_contract import CURRENT_SCHEMA, UNTIL_NOW_TAG
 from hubspot_deals.sync_defs import checks
 from hubspot_deals.sync_defs.metadata import metadata_of
 from hubspot_deals.sync_defs.partitions import build_partitions
 from hubspot_deals.warehouse.syncs.connections import StoredConnection
+from hubspot_deals.warehouse.syncs.tallies import tally
 
 TABLES: Final[Mapping[str, str]] = {
     "deals_current": "Every live deal as it is now: typed standard properties, the rest as sent.",
@@ -88,24 +90,41 @@ def _synchronize(
     pipeline: PipelineSettingsResource,
     connection: StoredConnection,
 ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
-    settings, window = pipeline.resolve(), context.partition_time_window
+    settings, window = pipeline.resolve(), _window(context)
     connection_id = connection.connection_id
-    order = SyncOrder(connection_id, context.run.run_id, window.start, window.end)
+    order = SyncOrder(connection_id, context.run.run_id, *window)
     try:
         report = run_sync(settings, order, log=context.log, is_cancelled=_cancellation(context))
-    except LeaseLostError as error:
-        # Nothing failed: another run has taken over.
+    except SyncSupersededError as error:
+        # Nothing failed: another run has taken over, or the connection rests.
         context.log.info(str(error))
+        run = context.instance.get_run_by_id(context.run.run_id)
+        if run is not None and not run.is_finished:
+            context.instance.report_run_canceling(context.run)
         raise dg.DagsterExecutionInterruptedError from error
     except HubSpotDealsError as error:
         raise build_failure(error) from error
+    tallied = tally(settings.database_url, connection.organization_id, connection_id)
     last = context.partition_keys[-1]
     for name in TABLES:
         key = dg.AssetKey([connection_id, name])
         # Whatever stands in the result is stored with each of the run's partitions.
-        context.add_asset_metadata(metadata_of(report, name), asset_key=key, partition_key=last)
+        context.add_asset_metadata(
+            metadata_of(report, tallied, name), asset_key=key, partition_key=last
+        )
         yield dg.MaterializeResult(asset_key=key)
-    yield from checks.check_sync(settings.database_url, connection, report)
+    yield from checks.check_sync(settings.database_url, connection, report, tallied)
+
+
+def _window(context: dg.AssetExecutionContext) -> tuple[datetime | None, datetime | None]:
+    """Return what the run's partitions cover; neither end for a run that reads up to now.
+
+    The engine would take a window that is over for one to be read again, and read nothing newer.
+    """
+    if UNTIL_NOW_TAG in context.run.tags:
+        return None, None
+    window = context.partition_time_window
+    return window.start, window.end
 
 
 def _cancellation(context: dg.AssetExecutionContext) -> Callable[[], bool]:

@@ -8,15 +8,17 @@ from typing import Any, Final
 import dagster as dg
 from pydantic import SecretStr
 
-from hubspot_deals.sync import SyncReport
-from hubspot_deals.sync_defs.partitions import PERIOD, build_partitions, complete_windows
+from hubspot_deals.sync_defs.partitions import build_partitions, complete_windows
+from hubspot_deals.syncing.reports import SyncReport
 from hubspot_deals.warehouse.syncs.connections import StoredConnection
-from hubspot_deals.warehouse.syncs.launches import find_gaps
+from hubspot_deals.warehouse.syncs.launches import find_gaps, get_freshness
+from hubspot_deals.warehouse.syncs.tallies import Tally
 
 MAIN_TABLE: Final = "deals_current"
 FRESH_CHECK: Final = "is_fresh"
 GAPS_CHECK: Final = "no_partition_is_missing"
 IDS_CHECK: Final = "ids_agree"
+ENDS_CHECK: Final = "no_live_deal_has_an_end"
 _PERIODS_BEHIND: Final = 2
 """A sync may take a while, and one may fail and be tried again."""
 _LATE: Final = timedelta(minutes=15)
@@ -26,6 +28,7 @@ _SPECS: Final[Mapping[str, str]] = {
     FRESH_CHECK: "Every deal is as it was two partitions ago, or later.",
     GAPS_CHECK: "Every partition that is over was synchronized.",
     IDS_CHECK: "The live deals are those that HubSpot counts.",
+    ENDS_CHECK: "No deal is both live and archived, merged or deleted.",
 }
 
 
@@ -71,16 +74,27 @@ def build_check_specs(connection_id: str) -> list[dg.AssetCheckSpec]:
 
 
 def check_sync(
-    database_url: SecretStr, connection: StoredConnection, report: SyncReport
+    database_url: SecretStr, connection: StoredConnection, report: SyncReport, tallied: Tally
 ) -> Iterator[dg.AssetCheckResult]:
     """Yield the results of the checks for what a run has done."""
     connection_id, now = connection.connection_id, datetime.now(UTC)
     complete = complete_windows(build_partitions(connection), now)
-    if complete is not None:
-        stretch = (connection_id, complete.start, complete.end)
-        gaps = find_gaps(database_url, [stretch])[connection_id]
-        yield judge_gaps(connection, gaps, now).result(connection_id)
-    yield judge_freshness(connection, report.read_until, now).result(connection_id)
+    if complete is None:
+        msg = f"Connection {connection_id} has no complete partition."
+        raise ValueError(msg)
+    stretch = (connection_id, complete.start, complete.end)
+    gaps = find_gaps(database_url, [stretch])[connection_id]
+    fresh_as_of = get_freshness(database_url, connection_id)
+    yield judge_gaps(connection, gaps, now).result(connection_id)
+    yield judge_freshness(connection, fresh_as_of, now).result(connection_id)
+    yield Verdict(
+        ENDS_CHECK,
+        passed=not tallied.live_and_gone,
+        description="No live deal has a tombstone."
+        if not tallied.live_and_gone
+        else "Live deals have tombstones.",
+        metadata={"deals": dg.MetadataValue.json(list(tallied.live_and_gone))},
+    ).result(connection_id)
     yield Verdict(
         IDS_CHECK,
         passed=report.unlocated == 0,
@@ -100,7 +114,7 @@ def judge_freshness(
     connection: StoredConnection, fresh_as_of: datetime | None, now: datetime
 ) -> Verdict:
     """Tell whether a connection's deals are as new as its settings promise."""
-    allowed = PERIOD[connection.settings.cadence] * _PERIODS_BEHIND
+    allowed = connection.settings.cadence.length * _PERIODS_BEHIND
     passed = fresh_as_of is not None and now - fresh_as_of <= allowed
     state = f"as of {fresh_as_of:%Y-%m-%d %H:%M:%S} UTC" if fresh_as_of else "not yet loaded"
     return Verdict(
@@ -117,7 +131,7 @@ def judge_gaps(
 ) -> Verdict:
     """Tell whether partitions are missing that ended long enough ago."""
     partitions = build_partitions(connection)
-    period = PERIOD[connection.settings.cadence]
+    period = connection.settings.cadence.length
     late = [
         dg.TimeWindow(start, min(end, now - _LATE))
         for start, end in gaps

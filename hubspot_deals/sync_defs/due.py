@@ -11,7 +11,7 @@ from hubspot_deals.warehouse.syncs.launches import Standing
 
 SCHEDULE_GRACE: Final = timedelta(seconds=90)
 """A partition that has just ended is its schedule's; afterwards it counts as missed."""
-FIRST_PAUSE: Final = timedelta(minutes=1)
+FIRST_PAUSE: Final = timedelta(seconds=15)
 LONGEST_PAUSE: Final = timedelta(hours=1)
 _MOST_DOUBLINGS: Final = 10
 
@@ -22,6 +22,8 @@ class Launch:
 
     window: dg.TimeWindow
     why: str
+    is_until_now: bool = False
+    """Its partitions were synchronized before: it is wanted for what has happened since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,8 @@ def decide(
     if not standing.is_loaded:
         return Launch(complete, "nothing was ever read")
     if standing.is_wanted:
-        return Launch(_ending_with(last, gaps), "somebody wants it now")
+        is_open = bool(gaps) and gaps[-1].end == last.end
+        return Launch(gaps[-1] if is_open else last, "somebody wants it now", not is_open)
     if missed := _behind_schedule(gaps, last, now):
         return Launch(missed[-1], "these partitions were missed or have failed")
     return Rest("every partition that is over was synchronized")
@@ -60,8 +63,6 @@ def _obstacle(standing: Standing, now: datetime) -> str | None:
         return "it is paused"
     if not standing.failures or standing.is_wanted:
         return None
-    if standing.is_hopeless:
-        return "trying again does not help before something is changed"
     pause = _pause(standing)
     if pause is None or now >= pause:
         return None
@@ -76,11 +77,6 @@ def _behind_schedule(
         return list(gaps)
     rest = dg.TimeWindow(gaps[-1].start, last.start)
     return [*gaps[:-1], rest] if rest.start < rest.end else list(gaps[:-1])
-
-
-def _ending_with(last: dg.TimeWindow, gaps: Sequence[dg.TimeWindow]) -> dg.TimeWindow:
-    """Take along what is missing just before the last partition."""
-    return gaps[-1] if gaps and gaps[-1].end == last.end else last
 
 
 def _pause(standing: Standing) -> datetime | None:

@@ -35,6 +35,11 @@ def focus_on(connection_ids: Iterable[str]) -> None:
     _focus.connection_ids = frozenset(connection_ids) or None
 
 
+def is_focused() -> bool:
+    """Tell whether this process works for some connections only."""
+    return _focus.connection_ids is not None
+
+
 def is_in_focus(connection_id: str) -> bool:
     """Tell whether this process needs a connection's definitions."""
     return _focus.connection_ids is None or connection_id in _focus.connection_ids

@@ -1,16 +1,12 @@
 """The stretches of time that a connection is synchronized in, as Dagster partitions."""
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
-from typing import Final
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import dagster as dg
 
 from hubspot_deals.sync_contract import Cadence
 from hubspot_deals.warehouse.syncs.connections import StoredConnection
-
-PERIOD: Final = {Cadence.HOURLY: timedelta(hours=1), Cadence.DAILY: timedelta(days=1)}
 
 
 def build_partitions(connection: StoredConnection) -> dg.TimeWindowPartitionsDefinition:
@@ -21,7 +17,7 @@ def build_partitions(connection: StoredConnection) -> dg.TimeWindowPartitionsDef
     """
     settings = connection.settings
     zone = ZoneInfo(settings.time_zone)
-    made = connection.created_at.astimezone(zone) - PERIOD[settings.cadence]
+    made = connection.created_at.astimezone(zone) - settings.cadence.length
     if settings.cadence is Cadence.DAILY:
         start = min(settings.start_date, made.date())
         return dg.DailyPartitionsDefinition(
@@ -57,10 +53,3 @@ def keys_within(
         partitions.get_partition_key_for_timestamp(start.timestamp()),
         partitions.get_partition_key_for_timestamp(last.start.timestamp()),
     )
-
-
-def count_within(
-    partitions: dg.TimeWindowPartitionsDefinition, gaps: Sequence[dg.TimeWindow]
-) -> int:
-    """Return how many partitions lie in some stretches."""
-    return sum(len(partitions.get_partition_keys_in_time_window(gap)) for gap in gaps)

@@ -9,30 +9,37 @@ from psycopg.rows import dict_row
 from pydantic import SecretStr
 
 from hubspot_deals.warehouse.connections import open_connection
+from hubspot_deals.warehouse.states import LEASE_SECONDS
 from hubspot_deals.warehouse.syncs.connections import StoredConnection, connection_of
+from hubspot_deals.warehouse.syncs.states import IS_SYNCING
 
+_SILENT_SECONDS: Final = 2 * LEASE_SECONDS
 _CLAIM: Final = "interval '60 seconds'"
 """After this, a launch that nobody has heard of is taken for lost."""
 
-_STANDING: Final = """
+_MOST_RUNS: Final = 20
+"""That are looked at for failures in a row."""
+
+_STANDING: Final = f"""
     SELECT c.seq, c.connection_id, c.organization_id, c.name, c.portal_id, c.settings,
         c.is_enabled, c.created_at, c.updated_at, c.fresh_as_of, k.account,
         c.cursor IS NOT NULL AS is_loaded,
-        coalesce(c.sync_wanted_at > coalesce(r.last_start, '-infinity'), false) AS is_wanted,
-        coalesce(r.failures, 0) AS failures, r.last_end,
-        coalesce(r.is_hopeless AND c.updated_at <= r.last_start, false) AS is_hopeless
+        c.sync_wanted_at IS NOT NULL AS is_wanted, r.failures, r.last_end
     FROM hubspot_deals.connections c
     LEFT JOIN hubspot_deals.connection_credentials k USING (connection_id)
     LEFT JOIN LATERAL (
-        SELECT max(started_at) AS last_start, max(ended_at) AS last_end,
-            count(*) FILTER (WHERE run_no > coalesce((
-                SELECT max(d.run_no) FROM hubspot_deals.sync_runs d
-                WHERE d.connection_id = c.connection_id AND d.outcome = 'completed'
-            ), 0)) AS failures,
-            false AS is_hopeless
+        SELECT max(last.ended_at) AS last_end, count(*) FILTER (
+            WHERE last.outcome IN ('failed', 'crashed') AND last.run_no > last.completed
+        ) AS failures
         FROM (
-            SELECT * FROM hubspot_deals.sync_runs s WHERE s.connection_id = c.connection_id
-            ORDER BY s.run_no DESC LIMIT 20
+            SELECT s.outcome, s.run_no, s.ended_at, coalesce(
+                max(s.run_no) FILTER (WHERE s.outcome = 'completed') OVER (), 0) AS completed
+            FROM (
+                SELECT * FROM hubspot_deals.sync_runs s WHERE s.connection_id = c.connection_id
+                ORDER BY s.run_no DESC LIMIT {_MOST_RUNS}
+            ) s
+            -- With another token or other settings, failures of before mean nothing.
+            WHERE s.started_at > c.updated_at OR s.outcome = 'completed'
         ) last
     ) r ON true
     WHERE c.removed_at IS NULL
@@ -50,6 +57,16 @@ _GAPS: Final = """
 """
 
 
+_END_LOST: Final = f"""
+    UPDATE hubspot_deals.sync_runs r SET outcome = 'crashed', ended_at = now(),
+        error_message = 'The worker was gone before it could say how it ended.'
+    FROM hubspot_deals.connections c
+    WHERE c.connection_id = r.connection_id AND r.outcome IS NULL
+        AND (NOT {IS_SYNCING} OR c.heartbeat_at < now() - interval '{_SILENT_SECONDS} seconds')
+    RETURNING r.run_id
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """How a connection's syncs went up to now."""
@@ -58,12 +75,10 @@ class Standing:
     is_loaded: bool
     """Everything was read once."""
     is_wanted: bool
-    """Somebody asked for a sync, and none has begun since."""
+    """Somebody asked for a sync, and no run has taken the connection up since."""
     failures: int
-    """Runs in a row, up to the last one, that did not complete."""
+    """Runs in a row, up to the last one, that failed or crashed."""
     last_end: datetime | None
-    is_hopeless: bool
-    """The last run has failed for good, and nothing was changed since."""
 
     @property
     def is_enabled(self) -> bool:
@@ -120,7 +135,37 @@ def is_enabled(database_url: SecretStr, connection_id: str) -> bool:
     return row is not None and row[0]
 
 
+def list_removed(database_url: SecretStr) -> list[tuple[int, str]]:
+    """Return number and id of connections that were removed and have left something."""
+    with open_connection(database_url) as connection:
+        return connection.execute(
+            "SELECT seq, connection_id FROM hubspot_deals.connections"
+            " WHERE removed_at IS NOT NULL ORDER BY removed_at"
+        ).fetchall()
+
+
+def end_lost_runs(database_url: SecretStr) -> list[str]:
+    """Write down that runs crashed which nobody works on any more, and return their Dagster runs.
+
+    Nobody: none holds the connection's lease, or whoever does has long been silent; the next run
+    takes it away from a worker that is frozen.
+    """
+    with open_connection(database_url) as connection:
+        ended = connection.execute(_END_LOST)
+        return [run_id for (run_id,) in ended]
+
+
+def get_freshness(database_url: SecretStr, connection_id: str) -> datetime | None:
+    """Return the moment before which everything is in a connection's tables."""
+    with open_connection(database_url) as connection:
+        row = connection.execute(
+            "SELECT fresh_as_of FROM hubspot_deals.connections WHERE connection_id = %s",
+            (connection_id,),
+        ).fetchone()
+    return None if row is None else row[0]
+
+
 def _standing_of(row: dict[str, Any]) -> Standing:
-    own = ("is_loaded", "is_wanted", "failures", "last_end", "is_hopeless")
+    own = ("is_loaded", "is_wanted", "failures", "last_end")
     said = {name: row.pop(name) for name in own}
     return Standing(connection_of(row), **said)

@@ -10,11 +10,12 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final, Self
 
 from dagster import EventLogEntry
+from dagster._core.events import AssetMaterializationPlannedData
 from dagster._core.storage.base_storage import DagsterStorage
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._serdes import ConfigurableClassData
@@ -38,6 +39,7 @@ _IDLE_SECONDS: Final = 2.0
 _WORKER_IDLE_SECONDS: Final = 0.3
 """A worker needs the connection for something else, and connects again in three milliseconds."""
 _RETURNED: Final = "returned"
+_MOST_PLANNED_APART: Final = 31
 
 _engines: dict[tuple[int, str], Engine] = {}
 _lock = threading.Lock()
@@ -123,6 +125,24 @@ def _is_there(look: Callable[[], bool], *what: str) -> bool:
     return found
 
 
+def _planned_apart(event: EventLogEntry) -> Iterator[EventLogEntry]:
+    """Plan each of a few partitions by itself: Dagster calls only these failed if the run fails."""
+    happened = event.dagster_event
+    planned = happened.event_specific_data if happened else None
+    subset = getattr(planned, "partitions_subset", None)
+    if (
+        happened is None
+        or not isinstance(planned, AssetMaterializationPlannedData)
+        or subset is None
+        or len(subset) > _MOST_PLANNED_APART
+    ):
+        yield event
+        return
+    for key in subset.get_partition_keys():
+        data = AssetMaterializationPlannedData(planned.asset_key, partition=key)
+        yield event._replace(dagster_event=happened._replace(event_specific_data=data))
+
+
 class PooledRunStorage(PostgresRunStorage):
     """Runs, over the shared engine."""
 
@@ -154,9 +174,18 @@ class PooledEventLogStorage(PostgresEventLogStorage):
         self._engine = shared_engine(url)
         self._keys: set[tuple[str, str]] = set()
 
+    @property
+    def supports_partition_subset_in_asset_materialization_planned_events(self) -> bool:
+        """Have Dagster plan all partitions of a run in one event for each asset.
+
+        Otherwise whoever launches a first load of two years stores 17,520 of them for each asset.
+        """
+        return True
+
     def store_event(self, event: EventLogEntry) -> None:
         """Store an event without PostgreSQL's NOTIFY, to which Dagster has ceased to listen."""
-        SqlEventLogStorage.store_event(self, event)
+        for each in _planned_apart(event):
+            SqlEventLogStorage.store_event(self, each)
 
     def has_table(self, table_name: str) -> bool:
         """Tell whether Dagster has this table, which it asks with each event of an asset."""

@@ -116,6 +116,7 @@ def _result(
         },
         check_results=[
             dg.AssetCheckResult(
+                asset_key=[connection_id, name],
                 check_name=ADDS_UP_CHECK,
                 passed=reading.adds_up,
                 metadata={

@@ -9,9 +9,9 @@ from psycopg.types.json import Jsonb
 
 from hubspot_deals.defs.resources import PipelineSettingsResource
 from hubspot_deals.sync_contract import CONNECTION_TAG, UNTIL_NOW_TAG, Cadence, SyncSettings
+from hubspot_deals.sync_definitions import build_sync_definitions
 from hubspot_deals.sync_defs import launching, upkeep, watching
 from hubspot_deals.sync_defs.assets import TABLES
-from hubspot_deals.sync_definitions import build_sync_definitions
 from hubspot_deals.warehouse.credentials import KeyRing
 from hubspot_deals.warehouse.syncs.connections import bound_to, list_connections
 from hubspot_deals.warehouse.syncs.tallies import TABLES as COUNTED

@@ -20,7 +20,7 @@ COMPLETE = dg.TimeWindow(datetime(2026, 11, 1, tzinfo=UTC), LAST_END)
 LAST = dg.TimeWindow(LAST_END - HOUR, LAST_END)
 
 
-def connection(is_enabled=True, created_at=NOW, **settings):
+def connection(created_at=NOW, *, is_enabled=True, **settings):
     return StoredConnection(
         seq=1,
         connection_id="acme",
@@ -36,9 +36,9 @@ def connection(is_enabled=True, created_at=NOW, **settings):
     )
 
 
-def decided(gaps=(), now=NOW, is_enabled=True, **facts):
+def decided(gaps=(), now=NOW, *, is_enabled=True, **facts):
     facts = {"is_loaded": True, "is_wanted": False, "failures": 0, "last_end": None} | facts
-    standing = Standing(connection(is_enabled), **facts)
+    standing = Standing(connection(is_enabled=is_enabled), **facts)
     return decide(standing, COMPLETE, LAST, list(gaps), now)
 
 

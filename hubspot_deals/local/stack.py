@@ -25,6 +25,7 @@ from hubspot_deals.local.environment import (
     StackAddresses,
     caller_environment,
     child_environment,
+    connection_environment,
     libpq_url,
     plain_environment,
 )
@@ -158,7 +159,8 @@ class Stack:
     def _start_services(self, addresses: StackAddresses, environment: Mapping[str, str]) -> None:
         supervisor = self.supervisor
         supervisor.tell("Preparing the database")
-        for command in migrate_commands(environment):
+        of_connection = connection_environment(caller_environment())
+        for command in migrate_commands({**environment, **of_connection}):
             supervisor.run_to_end(command)
         supervisor.tell("Starting Dagster and the API")
         ready = {"code_server": lambda: is_listening(addresses.code_server_port)}

@@ -105,6 +105,10 @@ class Connections:
             return _created(earlier, [])
         portal_id, warnings = None, [_UNCHECKED]
         if body.check:
+            # What is known here is said without HubSpot.
+            if body.connection_id is not None:
+                async with self._pool.connection() as connection:
+                    await acceptance.check_is_free(connection, body.connection_id)
             portal_id, warnings = await self._check_token(body.auth.access_token)
         slug = body.connection_id or new_connection_id(body.name or body.organization_id)
         new = NewConnection(

@@ -99,6 +99,6 @@ async def count_connections(pool: ConnectionPool, organization_id: str | None) -
     return ConnectionCounts(
         total=len(every),
         status_breakdown=dict(Counter(record.status.value for record in every)),
-        most_seconds_old=None if stalest is None else round(ages[stalest], 3),
+        most_seconds_old=None if stalest is None else ages[stalest],
         stalest_connection=stalest,
     )

@@ -25,6 +25,7 @@ _AUDIT_SECONDS: Final = 600.0
 
 Params = dict[str, str | int]
 Verb = Literal["pause", "resume", "cancel"]
+SyncVerb = Literal["sync", "pause", "resume"]
 
 
 class ServiceUnreachableError(TransientError):
@@ -218,6 +219,60 @@ class ServiceClient:
                 raise self._refusal(answer.status_code, _json_object(answer))
             yield answer
 
+    def create_connection(
+        self, body: Mapping[str, Any], token: SecretStr, idempotency_key: str | None = None
+    ) -> dict[str, Any]:
+        """Connect an account and return the connection."""
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        request = self._http.build_request(
+            "POST",
+            "connections",
+            json={**body, **_auth(token)},
+            headers=headers,
+            timeout=_PLAN_SECONDS,
+        )
+        created: dict[str, Any] = self._answer(request)["data"]
+        return created
+
+    def change_connection(
+        self, connection_id: str, body: Mapping[str, Any], token: SecretStr | None = None
+    ) -> dict[str, Any]:
+        """Change a connection and return it."""
+        request = self._http.build_request(
+            "PATCH",
+            f"connections/{_segment(connection_id)}",
+            json={**body, **(_auth(token) if token else {})},
+            timeout=_PLAN_SECONDS,
+        )
+        changed: dict[str, Any] = self._answer(request)["data"]
+        return changed
+
+    def get_connection(self, connection_id: str) -> dict[str, Any]:
+        """Return a connection and where it stands."""
+        return self._data(f"connections/{_segment(connection_id)}")
+
+    def page_of_connections(
+        self, organization: str | None, limit: int, cursor: str | None
+    ) -> dict[str, Any]:
+        """Return one page of connections."""
+        given = {"organizationId": organization, "limit": limit, "cursor": cursor}
+        return self._data("connections", _without_none(given))
+
+    def page_of_syncs(self, connection_id: str, limit: int, cursor: str | None) -> dict[str, Any]:
+        """Return one page of a connection's runs."""
+        path = f"connections/{_segment(connection_id)}/runs"
+        return self._data(path, _without_none({"limit": limit, "cursor": cursor}))
+
+    def tell_connection(self, connection_id: str, verb: SyncVerb) -> dict[str, Any]:
+        """Tell a connection what to do and return the API's confirmation."""
+        path = f"connections/{_segment(connection_id)}/{verb}"
+        return self._answer(self._http.build_request("POST", path))
+
+    def remove_connection(self, connection_id: str) -> dict[str, Any]:
+        """Remove a connection and return the API's confirmation."""
+        path = f"connections/{_segment(connection_id)}"
+        return self._answer(self._http.build_request("DELETE", path))
+
     def _data(self, path: str, params: Params | None = None) -> dict[str, Any]:
         answer = self._answer(self._http.build_request("GET", path, params=params))
         data: dict[str, Any] = answer["data"]
@@ -248,7 +303,15 @@ class ServiceClient:
 
 
 def _with_token(config: Mapping[str, Any], token: SecretStr) -> dict[str, Any]:
-    return {"config": {**config, "auth": {"accessToken": token.get_secret_value()}}}
+    return {"config": {**config, **_auth(token)}}
+
+
+def _auth(token: SecretStr) -> dict[str, Any]:
+    return {"auth": {"accessToken": token.get_secret_value()}}
+
+
+def _without_none(given: Mapping[str, str | int | None]) -> Params:
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _json_object(answer: httpx.Response) -> dict[str, Any] | None:

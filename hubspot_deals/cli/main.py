@@ -12,6 +12,7 @@ from hubspot_deals.cli.client import (
     ServiceFailedError,
     ServiceUnreachableError,
 )
+from hubspot_deals.cli.connection import connection
 from hubspot_deals.cli.control import cancel, pause, remove, resume
 from hubspot_deals.cli.diff import diff
 from hubspot_deals.cli.download import download
@@ -37,8 +38,9 @@ Exit codes:
   1  a scan failed, was cancelled or crashed, or is not complete; a part of the stack failed
   2  wrong usage, configuration or request
   3  the API cannot be reached or is failing
-  4  there is no such scan
-  5  the scan id or idempotency key is taken; a rerun replaced the result being read
+  4  there is no such scan or connection
+  5  the id, account or idempotency key is taken; a rerun replaced the result being read; the
+     connection is paused, or may not be changed like that
 """
 
 
@@ -60,7 +62,7 @@ def cli(ctx: click.Context) -> None:
     """Extract HubSpot deals into PostgreSQL.
 
     `up` starts the whole service on this machine; `plan`, `scan`, `results`, `diff`, `download`,
-    `certificate` and `maintenance` talk to a running one.
+    `certificate`, `connection` and `maintenance` talk to a running one.
     """
     ctx.obj = ctx.obj or CommandLine()
 
@@ -76,6 +78,7 @@ for _command in (
     diff,
     download,
     certificate,
+    connection,
     maintenance,
 ):
     cli.add_command(_command)

@@ -73,6 +73,15 @@ def child_environment(
     }
 
 
+def connection_environment(caller: Mapping[str, str]) -> dict[str, str]:
+    """Return the token of the account that is to be kept current, for the migration alone.
+
+    None without an organization: then it is the command line's.
+    """
+    token, organization = f"{PREFIX}ACCESS_TOKEN", f"{PREFIX}ORGANIZATION_ID"
+    return {token: caller[token]} if caller.get(token) and caller.get(organization) else {}
+
+
 def plain_environment(caller: Mapping[str, str]) -> dict[str, str]:
     """Return the caller's environment without any setting of this product or of Dagster.
 

@@ -26,6 +26,7 @@ from hubspot_deals.local.environment import (
     StackAddresses,
     caller_environment,
     child_environment,
+    connection_environment,
     libpq_url,
     plain_environment,
 )
@@ -161,7 +162,8 @@ class Stack:
     def _start_services(self, addresses: StackAddresses, environment: Mapping[str, str]) -> None:
         supervisor = self.supervisor
         supervisor.tell("Preparing the database")
-        for command in migrate_commands(environment):
+        of_connection = connection_environment(caller_environment())
+        for command in migrate_commands({**environment, **of_connection}):
             supervisor.run_to_end(command)
         supervisor.tell("Starting Dagster and the API")
         ready = {

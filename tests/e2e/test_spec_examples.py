@@ -1,6 +1,6 @@
 """The runnable examples of the documentation, run as they stand (base URL aside) in their order.
 
-Our own page always; the API's requirements document too where it lies beside the checkout.
+Our own pages always; the API's requirements document too where it lies beside the checkout.
 """
 
 import json
@@ -19,6 +19,7 @@ from pyarrow import parquet
 
 CHECKOUT = Path(__file__).parents[2]
 OWN_PAGE = CHECKOUT / "docs" / "rest-api.md"
+SYNCS_PAGE = CHECKOUT / "docs" / "syncs.md"
 REQUIREMENTS = CHECKOUT.parent / "shared" / "spec" / "hubspot-deals-api.md"
 BASE_URL = "http://localhost:5000"
 TOKEN = "pat-na1-xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx"
@@ -201,6 +202,16 @@ def test_every_example_of_our_own_page_runs(runner, tmp_path):
     by_offset, by_cursor = [text for text in printed.values() if text.endswith(" deals\n")]
     assert by_offset == by_cursor
     assert int(by_offset.split()[0]) > 0
+
+
+def test_every_example_of_connections_runs(runner):
+    printed = run_page(SYNCS_PAGE, runner)
+
+    assert len(printed) == 11
+    for block, text in printed.items():
+        if block.language == "bash":
+            assert json.loads(text)["success"] is True, block.name
+    assert [text for text in printed.values() if text.endswith("that is all\n")]
 
 
 def test_every_example_of_the_requirements_runs(runner, requirements):

@@ -154,8 +154,10 @@ def test_hubspot_that_does_not_answer_is_a_503_and_can_be_left_unasked(serving):
     with serving("http://127.0.0.1:9") as client:
         refused = client.post(PATH, json=body_of("acme", check=True))
         accepted = client.post(PATH, json=body_of("acme", check=False))
+        taken = client.post(PATH, json=body_of("acme", check=True))
 
     assert (refused.status_code, refused.json()["code"]) == (503, "HUBSPOT_UNAVAILABLE")
+    assert (taken.status_code, taken.json()["code"]) == (409, "CONNECTION_EXISTS")
     assert accepted.status_code == 201
     assert accepted.json()["data"]["portalId"] is None
     assert accepted.json()["data"]["warnings"] == ["HubSpot was not asked about the access token"]

@@ -12,9 +12,17 @@ from hubspot_deals.cli.settings import CommandLineSettings
 from hubspot_deals.settings import PREFIX, PipelineSettings, load_settings
 from hubspot_deals.source.__main__ import SourceSettings
 from hubspot_deals.warehouse.migrate import MigrationSettings
+from hubspot_deals.warehouse.syncs.environment import ConnectionEnvironment
 
 ROOT = Path(__file__).parents[2]
-SETTINGS = (ApiSettings, CommandLineSettings, MigrationSettings, PipelineSettings, SourceSettings)
+SETTINGS = (
+    ApiSettings,
+    CommandLineSettings,
+    ConnectionEnvironment,
+    MigrationSettings,
+    PipelineSettings,
+    SourceSettings,
+)
 
 
 def variables_of_the_code():
@@ -93,8 +101,12 @@ def test_every_setting_of_the_example_environment_reaches_the_containers():
     fixed = {name for name, value in given.items() if f"${{{name}" not in value}
 
     assert len(ours) == 6
+    token = f"{PREFIX}ACCESS_TOKEN"
     for service in ours:
-        assert (service["env_file"], service["environment"]) == (".env", given)
+        is_migration = service is compose["services"]["migrate"]
+        # It stores the token of the account that is kept current; nobody else is given it.
+        own = {token: f"${{{token}:-}}"} if is_migration else {}
+        assert (service["env_file"], service["environment"]) == (".env", given | own)
     # What `environment` says wins over .env: the containers' own addresses, and no token.
     assert fixed == {
         f"{PREFIX}{name}"

@@ -8,6 +8,7 @@ from hubspot_deals.errors import ConfigurationError
 from hubspot_deals.local.environment import (
     StackAddresses,
     child_environment,
+    connection_environment,
     dagster_storage_url,
     libpq_url,
     plain_environment,
@@ -46,6 +47,16 @@ def test_what_the_stack_decides_replaces_the_callers_settings() -> None:
     assert environment["HUBSPOT_DEALS_DAGSTER_URL"] == "http://127.0.0.1:3000"
     assert environment["HUBSPOT_DEALS_CODE_SERVER_PORT"] == "4000"
     assert environment["RUNTIME__DLTHUB_TELEMETRY"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("organization", "expected"), [("org-1", {"HUBSPOT_DEALS_ACCESS_TOKEN": "secret"}), ("", {})]
+)
+def test_only_with_an_organization_the_token_is_of_a_connection(
+    organization: str, expected: dict[str, str]
+) -> None:
+    caller = {"HUBSPOT_DEALS_ACCESS_TOKEN": "secret", "HUBSPOT_DEALS_ORGANIZATION_ID": organization}
+    assert connection_environment(caller) == expected
 
 
 def test_tuning_of_the_caller_is_kept() -> None:

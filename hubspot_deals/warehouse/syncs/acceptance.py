@@ -114,6 +114,15 @@ async def create_connection(
         raise _conflict(error, new.connection_id, new.portal_id) from None
 
 
+async def check_is_free(connection: AsyncConnection[Any], connection_id: str) -> None:
+    """Raise ConnectionExistsError for an id that is taken now."""
+    taken = await connection.execute(
+        "SELECT 1 FROM hubspot_deals.connections WHERE connection_id = %s", (connection_id,)
+    )
+    if await taken.fetchone() is not None:
+        raise _taken(connection_id)
+
+
 async def find_replayed(
     connection: AsyncConnection[Any], organization_id: str, key: str, request_hash: str
 ) -> str | None:
@@ -245,5 +254,9 @@ def _conflict(
             text = f"This organization has connected HubSpot account {portal_id} already"
             return ConnectionExistsError(connection_id, text)
         case _:
-            text = f"A connection with ID '{connection_id}' exists, or is still being removed"
-            return ConnectionExistsError(connection_id, text)
+            return _taken(connection_id)
+
+
+def _taken(connection_id: str) -> ConnectionExistsError:
+    text = f"A connection with ID '{connection_id}' exists, or is still being removed"
+    return ConnectionExistsError(connection_id, text)

@@ -60,7 +60,7 @@ class ConnectionEnvironment(BaseSettings):
     def _exists(cls, name: str | None) -> str | None:
         try:
             return name and ZoneInfo(name).key
-        except (OSError, ValueError):
+        except (OSError, ValueError, KeyError):
             msg = "must be a name of the IANA database, such as Europe/Berlin"
             raise ValueError(msg) from None
 

@@ -87,7 +87,7 @@ class ConnectionRecord:
         """How long ago `fresh_as_of` was."""
         if self.fresh_as_of is None:
             return None
-        return max((self.seen_at - self.fresh_as_of).total_seconds(), 0.0)
+        return max(round((self.seen_at - self.fresh_as_of).total_seconds(), 3), 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

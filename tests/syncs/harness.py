@@ -1,6 +1,8 @@
 """A connection of a sandbox's account, its runs, and what its tables hold beside the truth."""
 
 import logging
+import multiprocessing
+import time
 import uuid
 from contextlib import contextmanager
 from dataclasses import replace
@@ -98,6 +100,12 @@ class SyncedAccount:
             self.name,
         )
 
+    @property
+    def last_change(self):
+        return self.row(
+            "SELECT coalesce(max(seq), 0) AS n FROM hubspot_deals_current.deal_changes"
+        )["n"]
+
     def copy(self):
         """The tables as the warehouse in plain Python has them."""
         warehouse = Warehouse()
@@ -154,6 +162,36 @@ class SyncedAccount:
 
     def close(self):
         self.database.close()
+
+
+def sync_in_child(settings, order):
+    """What a worker does, for a process that is killed."""
+    run_sync(settings, order, log=LOG, is_cancelled=lambda: False)
+
+
+def start_child(account):
+    """Start a sync in a process of its own, which a server forks that has imported everything."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.syncs.harness"])
+    order = SyncOrder(account.name, uuid.uuid4().hex)
+    child = context.Process(target=sync_in_child, args=(account.settings, order), daemon=True)
+    child.start()
+    return child
+
+
+def kill_often(account, rng, times, longest):
+    """Kill syncs with SIGKILL at random moments of their work; return how many were at work."""
+    killed = 0
+    for _ in range(times):
+        before = account.state["run_no"]
+        child = start_child(account)
+        while account.state["run_no"] == before and child.is_alive():
+            time.sleep(0.01)
+        child.join(rng.uniform(0, longest))
+        child.kill()
+        child.join()
+        killed += account.last_run["outcome"] is None
+    return killed
 
 
 @contextmanager

@@ -81,7 +81,7 @@ class Year:
         figures.unproved += not report.is_proved
         figures.open_deals += report.unlocated
         faults = self.account.faults(ignored=young)
-        faults += self._faults_of_the_rest(now)
+        faults += self._faults_of_the_rest()
         figures.faults += len(faults)
         figures.checked += len(self.account.copy().deals)
         before = self.reached
@@ -94,7 +94,7 @@ class Year:
         print(seed, report.kind, report.requests, f"{report.seconds:.1f} s", faults, flush=True)
         assert not faults
 
-    def _faults_of_the_rest(self, now_ms: int) -> list[str]:
+    def _faults_of_the_rest(self) -> list[str]:
         """Compare what changes without a sign, of some deals that were read in this run."""
         ids = [
             row["id"]
@@ -160,8 +160,8 @@ def run(deals: int, hourly: int, daily: int) -> tuple[Any, dict[str, Figures]]:
 
 def table(deals: int, first: Any, kinds: dict[str, Figures], minutes: float) -> str:
     lines = [
-        f"An account of {deals:,} deals; first load {first.requests:,} requests,"
-        f" {first.seconds:.0f} s. Search lag {LAG} s. Whole run {minutes:.0f} minutes.",
+        f"An account of {deals:,} deals, search lag {LAG} s, all in {minutes:.0f} minutes.",
+        f"First load {first.requests:,} requests, {first.seconds:.0f} s.",
         "",
         "| | hourly | daily |",
         "|---|---|---|",

@@ -19,6 +19,7 @@ from pyroaring import BitMap64
 
 from hubspot_deals.contract import ScanFilters
 from hubspot_deals.errors import (
+    HubSpotRequestError,
     WrongPortalError,
 )
 from hubspot_deals.settings import PipelineSettings
@@ -211,7 +212,8 @@ class SyncSteps:
         """Find what vanished by counting, or by the list where that is due or no dearer."""
         state = self.lease.state
         if not self._is_due(state.reconciled_at, self.lease.settings.reconcile_hours):
-            with suppress(UnsoundSearchError):
+            # Refused, or not to be relied on.
+            with suppress(UnsoundSearchError, HubSpotRequestError):
                 if self._find_by_counting():
                     return
         self._reconcile()

@@ -142,7 +142,9 @@ def test_a_window_that_is_over_is_read_again_and_moves_nothing(account):
 
 
 def test_a_token_that_expires_in_mid_sync_is_the_cause_and_a_new_one_goes_on(account):
-    account.sandbox.control.add_fault({"type": "expire_token"}, match={"kind": "list"}, after=8)
+    account.sandbox.control.add_fault(
+        {"type": "expire_token"}, match={"kind": "associations"}, after=9
+    )
     with pytest.raises(HubSpotAuthenticationError):
         account.sync()
     loaded = len(account.table("deals_current"))
@@ -155,7 +157,9 @@ def test_a_token_that_expires_in_mid_sync_is_the_cause_and_a_new_one_goes_on(acc
     assert not account.faults()
     assert not account.table("deal_changes")
     live(account, 5)
-    account.sandbox.control.add_fault({"type": "expire_token"}, match={"kind": "batch"}, after=3)
+    account.sandbox.control.add_fault(
+        {"type": "expire_token"}, match={"kind": "associations"}, after=3
+    )
     with pytest.raises(HubSpotAuthenticationError):
         account.sync()
     account.give_token(SecretStr("a-third-token-0123456789"))

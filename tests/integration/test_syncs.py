@@ -220,9 +220,8 @@ def test_stays_in_stages_go_on_from_sync_to_sync(account):
     ]
     assert [row["stage_id"] for row in after[-2:]] == [deal["dealstage"], other]
     assert after[-2]["left_at"] == after[-1]["entered_at"]
-    assert (
-        after[-2]["seconds"] == (after[-1]["entered_at"] - after[-2]["entered_at"]).total_seconds()
-    )
+    stay = after[-1]["entered_at"] - after[-2]["entered_at"]
+    assert float(after[-2]["seconds"]) == stay.total_seconds()
 
 
 def test_without_a_proof_the_cursor_stays_until_the_list_takes_its_place(account):

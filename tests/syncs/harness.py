@@ -41,8 +41,8 @@ class SyncedAccount:
             encryption_keys=TEST_KEYS,
             hubspot_url=HttpUrl(sandbox.url),
             searches_per_second=1_000,
-            request_timeout_seconds=5,
-            retry_seconds=5,
+            request_timeout_seconds=30,
+            retry_seconds=60,
             **changes,
         )
         self.database = psycopg.connect(database_url, autocommit=True, row_factory=dict_row)

@@ -40,10 +40,7 @@ class SyncedAccount:
             database_url=SecretStr(database_url),
             encryption_keys=TEST_KEYS,
             hubspot_url=HttpUrl(sandbox.url),
-            searches_per_second=1_000,
-            request_timeout_seconds=30,
-            retry_seconds=60,
-            **changes,
+            **{"searches_per_second": 1_000, "retry_seconds": 60, **changes},
         )
         self.database = psycopg.connect(database_url, autocommit=True, row_factory=dict_row)
         self.connect(chosen)

@@ -19,6 +19,7 @@ from pyroaring import BitMap64
 
 from hubspot_deals.contract import ScanFilters
 from hubspot_deals.errors import (
+    HubSpotRequestError,
     WrongPortalError,
 )
 from hubspot_deals.settings import PipelineSettings
@@ -27,8 +28,14 @@ from hubspot_deals.source.arrow import rows_to_arrow
 from hubspot_deals.source.batches import MERGED_PROPERTY, read_batches
 from hubspot_deals.source.changes import LAG, OVERLAP, open_changes
 from hubspot_deals.source.chunks import ChunkCutter
+from hubspot_deals.source.deals import LIST_PAGE
 from hubspot_deals.source.fates import archived_fate, find_fates
-from hubspot_deals.source.identities import find_difference, list_ids, read_archived
+from hubspot_deals.source.identities import (
+    MOST_REQUESTS,
+    find_difference,
+    list_ids,
+    read_archived,
+)
 from hubspot_deals.source.owners import owner_rows
 from hubspot_deals.source.pipelines import pipeline_rows, stage_rows
 from hubspot_deals.source.plan import Checkpoint, ListRange
@@ -60,6 +67,8 @@ _UNPROVED: Final = 3
 """Runs without a proof after which the list takes the search's place."""
 _COST: Final = 13
 """Requests that it takes to find one deal by counting; the list has a hundred in each."""
+_MANY_PAGES: Final = 2_000
+"""Pages of the list up to which a run finds all that vanished at once, whatever that takes."""
 _LEAST_REFRESHED: Final = 100
 """Deals that must be due before any is read: a request is for so many."""
 
@@ -200,23 +209,36 @@ class SyncSteps:
     # -- deals that vanished, or appeared without a change
 
     def _compare_ids(self) -> None:
+        """Find what vanished by counting, or by the list where that is due or no dearer."""
         state = self.lease.state
         if not self._is_due(state.reconciled_at, self.lease.settings.reconcile_hours):
-            with suppress(UnsoundSearchError):
-                found = self.account.ask(
-                    partial(
-                        find_difference,
-                        known=self._copy.known,
-                        removed=self._copy.removed,
-                        suspects=[(low, high) for low, high in state.suspects],
-                    )
-                )
-                self._look_up(found.missing | found.extra)
-                self.report.unlocated = found.unlocated
-                self._after |= {"suspects": found.suspects, "unlocated": found.unlocated}
-                if found.unlocated * _COST * 100 <= len(self._copy.known):
+            # Refused, or not to be relied on.
+            with suppress(UnsoundSearchError, HubSpotRequestError):
+                if self._find_by_counting():
                     return
         self._reconcile()
+
+    def _find_by_counting(self) -> bool:
+        """Return whether all is found, or will be found more cheaply by the runs to come."""
+        list_pages = len(self._copy.known) // LIST_PAGE
+        most = MOST_REQUESTS if list_pages > _MANY_PAGES else max(MOST_REQUESTS, list_pages)
+        before = self.account.counts.requests
+        found = self.account.ask(
+            partial(
+                find_difference,
+                known=self._copy.known,
+                removed=self._copy.removed,
+                suspects=[(low, high) for low, high in self.lease.state.suspects],
+                most_requests=most,
+            )
+        )
+        # What the index counts wrongly for a while is not found with any number of requests.
+        is_over = self.account.counts.requests - before >= most
+        self._look_up(found.missing | found.extra)
+        self.report.unlocated = found.unlocated
+        self._after |= {"suspects": found.suspects, "unlocated": found.unlocated}
+        is_dear = list_pages <= _MANY_PAGES or found.unlocated * _COST > list_pages
+        return not (found.unlocated and is_over and is_dear)
 
     def _reconcile(self) -> None:
         """Compare all ids with the list, and read the whole bin."""

@@ -34,13 +34,12 @@ def remove_connection_data(database_url: SecretStr, seq: int, *, seconds: float)
         if row is None:
             return True
         for table in _TABLES:
-            while True:
-                began = time.monotonic()
-                if began > deadline:
+            began = time.monotonic()
+            while _delete_some(connection, table, row):
+                if time.monotonic() > deadline:
                     return False
-                if not _delete_some(connection, table, row):
-                    break
                 time.sleep(_REST * (time.monotonic() - began))
+                began = time.monotonic()
         connection.execute("DELETE FROM hubspot_deals.connections WHERE seq = %s", (seq,))
     return True
 

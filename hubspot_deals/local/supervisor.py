@@ -23,7 +23,7 @@ READY_SECONDS: Final = 90.0
 _WATCH_SECONDS: Final = 0.2
 # The doors first, so that nothing new comes in; then what they stand on.
 _DOORS: Final = ("api", "daemon", "webserver")
-_FOUNDATIONS: Final = ("code_server", "sandbox", "postgres")
+_FOUNDATIONS: Final = ("sync_server", "code_server", "sandbox", "postgres")
 _RUN_HOST: Final = "run_host"
 _POSTGRES: Final = "postgres"
 _LOST_WITH: Final = {"sandbox": "; changes made to its deals are lost"}

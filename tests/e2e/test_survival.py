@@ -74,7 +74,7 @@ def test_a_scan_whose_worker_is_killed_is_resumed_by_itself(stack, api, control)
     check_exact(api, "worker-killed")
 
 
-@pytest.mark.parametrize("name", ["run_host", "code_server", "daemon", "api"])
+@pytest.mark.parametrize("name", ["run_host", "code_server", "sync_server", "daemon", "api"])
 def test_a_scan_goes_on_while_a_killed_part_is_started_again(stack, api, control, name):
     scan_id = f"{name.replace('_', '-')}-killed"
     run_id = start_and_stall(api, control, scan_id)

@@ -101,6 +101,7 @@ def test_the_stack_file_names_every_part(stack) -> None:
         "sandbox",
         "run_host",
         "code_server",
+        "sync_server",
         "daemon",
         "webserver",
         "api",

@@ -82,6 +82,7 @@ def test_compose_runs_the_same_processes_as_the_embedded_stack():
         "migrate",
         "run-host",
         "code-server",
+        "sync-server",
         "daemon",
         "webserver",
         "api",
@@ -100,7 +101,7 @@ def test_every_setting_of_the_example_environment_reaches_the_containers():
     given = compose["x-environment"]
     fixed = {name for name, value in given.items() if f"${{{name}" not in value}
 
-    assert len(ours) == 6
+    assert len(ours) == 7
     token = f"{PREFIX}ACCESS_TOKEN"
     for service in ours:
         is_migration = service is compose["services"]["migrate"]
@@ -117,6 +118,8 @@ def test_every_setting_of_the_example_environment_reaches_the_containers():
             "DAGSTER_STORAGE_URL",
             "DAGSTER_URL",
             "DATABASE_URL",
+            "SYNC_SERVER_HOST",
+            "SYNC_SERVER_PORT",
         )
     }
 

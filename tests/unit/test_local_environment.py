@@ -21,6 +21,7 @@ ADDRESSES = StackAddresses(
     database_url="postgresql://u@127.0.0.1:5/d?passfile=/x",
     hubspot_url="http://127.0.0.1:9",
     code_server_port=4000,
+    sync_server_port=4001,
     dagster_port=3000,
     api_port=5000,
 )
@@ -46,6 +47,7 @@ def test_what_the_stack_decides_replaces_the_callers_settings() -> None:
     assert environment["DAGSTER_HOME"] == "/data/dagster_home"
     assert environment["HUBSPOT_DEALS_DAGSTER_URL"] == "http://127.0.0.1:3000"
     assert environment["HUBSPOT_DEALS_CODE_SERVER_PORT"] == "4000"
+    assert environment["HUBSPOT_DEALS_SYNC_SERVER_PORT"] == "4001"
     assert environment["RUNTIME__DLTHUB_TELEMETRY"] == "false"
 
 

@@ -195,7 +195,7 @@ def _find(holder: Connection[Any], connection_id: str) -> dict[str, Any]:
 def _take_up(holder: Connection[Any], connection_id: str) -> dict[str, Any]:
     taken = holder.cursor(row_factory=dict_row).execute(
         "UPDATE hubspot_deals.connections SET epoch = epoch + 1, worker_epoch = epoch + 1,"
-        " run_no = coalesce(run_no, 0) + 1, heartbeat_at = now(), sync_wanted_at = NULL"
+        " run_no = coalesce(run_no, 0) + 1, heartbeat_at = now()"
         " WHERE connection_id = %s AND removed_at IS NULL AND is_enabled"
         " RETURNING organization_id, epoch, run_no, portal_id, settings,"
         f" {', '.join(STATE_COLUMNS)}",

@@ -66,6 +66,13 @@ def begin_run(
             " window_start, window_end) VALUES (%s, %s, %s, %s, %s, %s, %s)",
             (lease.connection_id, lease.run_no, run_id, lease.epoch, kind, *window),
         )
+        if kind is not SyncKind.BACKFILL:
+            # That reads nothing newer, and leaves the wish for a sync to the run after it.
+            cursor.execute(
+                "UPDATE hubspot_deals.connections SET sync_wanted_at = NULL"
+                " WHERE connection_id = %s",
+                (lease.connection_id,),
+            )
 
 
 def complete_run(  # noqa: PLR0913 - what a run ends with

@@ -9,6 +9,8 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.staticfiles import StaticFiles
 
+from api.edge.security import page_policy
+
 _ASSETS: Final = "/docs-assets"
 _UNUSED: Final = ("HTTPValidationError", "ValidationError")
 
@@ -48,6 +50,9 @@ def add_docs_pages(app: FastAPI) -> None:
         redoc_favicon_url=f"{_ASSETS}/favicon.png",
         with_google_fonts=False,
     )
+
+    for page in (swagger, redoc):
+        page.headers["Content-Security-Policy"] = page_policy(bytes(page.body).decode())
 
     async def show_swagger() -> HTMLResponse:
         return swagger

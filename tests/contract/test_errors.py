@@ -31,6 +31,7 @@ def app():
         database_url=SecretStr(f"postgresql://nobody:hunter22@127.0.0.1:{port}/none"),
         encryption_keys=SecretStr(KEYS),
         max_body_bytes=LIMIT,
+        rate_limits="off",
     )
     app = create_app(settings, gateway=InMemoryDagsterGateway())
 
@@ -51,7 +52,9 @@ def client(app):
 @pytest.fixture(scope="module")
 def roomy_client():
     settings = ApiSettings(
-        database_url=SecretStr("postgresql://127.0.0.1:1/none"), encryption_keys=SecretStr(KEYS)
+        database_url=SecretStr("postgresql://127.0.0.1:1/none"),
+        encryption_keys=SecretStr(KEYS),
+        rate_limits="off",
     )
     with serve(create_app(settings, gateway=InMemoryDagsterGateway())) as client:
         yield client
@@ -65,6 +68,8 @@ def assert_shape(answer, status, *, faulty=False):
     assert body["message"] == body["error"] != ""
     assert body["error_code"] == body["error_code"].upper()
     assert body["request_id"] == answer.headers["X-Request-ID"]
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Cache-Control"] == "no-store"
     assert ("validation_errors" in body) == faulty
     assert TOKEN not in answer.text
     assert "hunter22" not in answer.text
@@ -87,7 +92,10 @@ def nested(depth):
         (b'{"config": "\xff"}', "not valid JSON"),
         (b'{"config": "\\ud800"}', "not valid JSON"),
         (b'{"config": 1' + b"0" * 400 + b"}", "not valid JSON"),
-        (nested(1_000), "must be an object"),
+        (nested(500), "must be an object"),
+        (nested(1_000), "depth"),
+        (b'{"config": {}, "config": {}}', "a name twice"),
+        (b'{"config": {"auth": {"accessToken": 1, "accessToken": 2}}}', "a name twice"),
         (b"[]", "must be a JSON object"),
         (b"null", "must be a JSON object"),
         (b'"text"', "must be a JSON object"),
@@ -109,7 +117,7 @@ def test_a_deeply_nested_body_is_a_400(roomy_client):
 
 @pytest.mark.parametrize("size", [LIMIT + 1, 10 * LIMIT, 400 * LIMIT])
 @pytest.mark.parametrize("is_chunked", [False, True])
-def test_a_body_that_is_too_large_is_a_400_with_and_without_a_length(client, size, is_chunked):
+def test_a_body_that_is_too_large_is_a_413_with_and_without_a_length(client, size, is_chunked):
     body = json.dumps({"config": {"scanId": "x" * size}}).encode()
     chunks = (body[start : start + 1_000] for start in range(0, len(body), 1_000))
 
@@ -120,7 +128,10 @@ def test_a_body_that_is_too_large_is_a_400_with_and_without_a_length(client, siz
         assert size > 16 * LIMIT
         return
 
-    assert f"larger than {LIMIT} bytes" in assert_shape(answer, 400, faulty=True)["message"]
+    body = assert_shape(answer, 413)
+    assert f"larger than {LIMIT} bytes" in body["message"]
+    assert body["error_code"] == "BODY_TOO_LARGE"
+    assert answer.headers["connection"] == "close"
 
 
 def test_a_body_of_exactly_the_limit_is_read(client):
@@ -215,11 +226,14 @@ def test_options_are_answered_with_what_a_path_takes(client):
     assert (answer.status_code, answer.headers["Allow"], answer.content) == (204, "POST", b"")
 
 
-def test_an_error_of_ours_tells_an_incident_and_nothing_of_the_inside(client):
+def test_an_error_of_ours_tells_an_incident_and_nothing_of_the_inside(client, caplog):
     answer = client.get("/boom")
 
     body = assert_shape(answer, 500)
     assert body["incident_id"] in body["message"]
+    (line,) = [line for line in caplog.records if line.levelname == "ERROR"]
+    assert line.incident_id == body["incident_id"]
+    assert "ZeroDivisionError" in str(line.exc_info)
     assert "secret" not in answer.text
     assert "Traceback" not in answer.text
 

@@ -14,6 +14,9 @@ from api.errors import BodyError
 _DRAIN_FACTOR: Final = 16
 """How many times the limit is read and thrown away, so that the caller gets to see the answer."""
 
+_MOST_NAMES: Final = 10_000
+"""In all objects of a body together: each that is unknown becomes a fault of some kilobytes."""
+
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
@@ -35,13 +38,12 @@ class JsonRequest(Request):
     async def json(self) -> object:
         """Return the parsed body; raises BodyError.
 
-        Also for NaN, for a name that an object has twice, and for hundreds of nested levels.
+        Also for NaN, a name that an object has twice, too many names, and hundreds of levels.
         """
         text = (await self.body()).removeprefix(_BYTE_ORDER_MARK)
         try:
             document = orjson.loads(text)
-            # Of a name that comes twice, programs between us and the caller may read another one.
-            json.loads(text, object_pairs_hook=_check_names)
+            json.loads(text, object_pairs_hook=_Names().check)
         except RecursionError:
             msg = "Request body is nested to too great a depth"
             raise BodyError(msg) from None
@@ -67,10 +69,24 @@ class JsonRequest(Request):
         return bytes(received)
 
 
-def _check_names(pairs: list[tuple[str, object]]) -> None:
-    if len({name for name, _ in pairs}) < len(pairs):
-        msg = "Request body is not valid JSON: an object has a name twice"
-        raise BodyError(msg)
+class _Names:
+    """Counts the names in a body, and refuses one that an object has twice.
+
+    Of such a name, programs between the caller and us may read the other value.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def check(self, pairs: list[tuple[str, object]]) -> None:
+        """Look at one object; raises BodyError."""
+        self._count += len(pairs)
+        if self._count > _MOST_NAMES:
+            msg = f"Request body has more than {_MOST_NAMES} names"
+            raise BodyError(msg)
+        if len({name for name, _ in pairs}) < len(pairs):
+            msg = "Request body is not valid JSON: an object has a name twice"
+            raise BodyError(msg)
 
 
 class JsonRoute(APIRoute):

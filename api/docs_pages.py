@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.staticfiles import StaticFiles
 
+from api.edge.description import describe_edge
 from api.edge.security import page_policy
 
 _ASSETS: Final = "/docs-assets"
@@ -27,6 +28,7 @@ def build_openapi(app: FastAPI) -> dict[str, Any]:
     for path in document["paths"].values():
         for operation in path.values():
             operation["responses"].pop("422", None)
+    describe_edge(document)
     for name in _UNUSED:
         document["components"]["schemas"].pop(name, None)
     return document

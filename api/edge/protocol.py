@@ -95,7 +95,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """Let the client take what waits for it before more is written."""
         super().pause_writing()
-        self._stall_timer = self.loop.call_later(self.stall_seconds, self.transport.abort)
+        self._expect_progress()
 
     def resume_writing(self) -> None:
         """Go on writing."""
@@ -115,6 +115,16 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(HTTPStatus.REQUEST_TIMEOUT)
         else:
             self.transport.close()
+
+    def _expect_progress(self) -> None:
+        waits = self.transport.get_write_buffer_size()
+        self._stall_timer = self.loop.call_later(self.stall_seconds, self._check_progress, waits)
+
+    def _check_progress(self, waited: int) -> None:
+        if self.transport.get_write_buffer_size() < waited:
+            self._expect_progress()
+        else:
+            self.transport.abort()
 
     def _cancel_timers(self) -> None:
         for timer in (self._head_timer, self._stall_timer):

@@ -49,6 +49,11 @@ class Count:
         self._hit = hit
         self._patience = patience
 
+    @property
+    def is_known(self) -> bool:
+        """Whether nobody has to be waited for."""
+        return self._hit.done()
+
     async def window(self) -> Window | None:
         """Return what was counted, None if nobody could count; raises _RefusedError."""
         if not self._hit.done():
@@ -105,7 +110,7 @@ class RateLimits:
             await send(message)
 
         try:
-            if not is_read(scope["method"]):
+            if count.is_known or not is_read(scope["method"]):
                 await count.window()
             await self._app(scope, receive, send_counted)
         except _RefusedError:

@@ -15,6 +15,7 @@ from api.main import create_app
 from api.settings import ApiSettings
 from api.testing import serve
 from tests.conftest import TEST_KEYS
+from tests.integration.test_api_control import put_scan
 from tests.integration.test_api_process import KEYS, start_api, wait_until_it_answers  # noqa: F401
 
 CLIENTS = 20
@@ -123,6 +124,20 @@ def test_what_is_refused_has_not_been_done(build, database):
     assert client.post("/api/v1/scan/start", json=body).status_code == 429
 
     assert database.execute("SELECT count(*) FROM hubspot_deals.scans").fetchone() == (0,)
+
+
+def test_what_is_sent_in_pieces_is_refused_as_a_whole(build, database):
+    put_scan(database, "completed")
+    one, other = build(rate_limit_results="2/hour"), build(rate_limit_results="2/hour")
+    path = "/api/v1/results/is-completed/download/csv?tableName=deals"
+    assert one.get(path).status_code == 200
+    assert one.get(LIST).status_code == 200
+
+    # This process does not know yet that the window is used up.
+    answers = [other.get(path), other.get(path)]
+
+    assert [answer.status_code for answer in answers] == [429, 429]
+    assert [rates(answer)[1] for answer in answers] == [0, 0]
 
 
 def test_a_window_ends_and_the_next_one_begins(build):

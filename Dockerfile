@@ -20,4 +20,4 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     RUNTIME__DLTHUB_TELEMETRY=false
 USER hubspot
-CMD ["uvicorn", "api.main:create_app", "--factory", "--host", "0.0.0.0", "--port", "5000"]
+CMD ["uvicorn", "api.main:create_app", "--factory", "--host", "0.0.0.0", "--port", "5000", "--http", "api.edge.protocol:BoundedProtocol", "--no-server-header"]

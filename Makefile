@@ -8,7 +8,7 @@ PYTEST_ARGS ?=
 TEST_PROCESSES ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test faults check format lint types imports openapi bench bench-sandbox lock clean
+.PHONY: help install demo up test faults fuzz check format lint types imports openapi bench bench-sandbox lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ test: $(STAMP) ## Unit, contract, integration and end-to-end tests
 
 faults: $(STAMP) ## Kill and freeze everything during scans (half an hour); writes docs/reliability.md
 	$(BIN)/python -m pytest tests/faults -m faults --write-report $(PYTEST_ARGS)
+
+fuzz: $(STAMP) ## Send the API 20,000 requests made from its OpenAPI document (ten minutes)
+	$(BIN)/python -m pytest tests/fuzz -s --show-capture=no $(PYTEST_ARGS)
 
 check: format lint types imports ## Format, lint, types, import rules
 

@@ -9,6 +9,9 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.staticfiles import StaticFiles
 
+from api.edge.description import describe_edge
+from api.edge.security import page_policy
+
 _ASSETS: Final = "/docs-assets"
 _UNUSED: Final = ("HTTPValidationError", "ValidationError")
 
@@ -25,6 +28,7 @@ def build_openapi(app: FastAPI) -> dict[str, Any]:
     for path in document["paths"].values():
         for operation in path.values():
             operation["responses"].pop("422", None)
+    describe_edge(document)
     for name in _UNUSED:
         document["components"]["schemas"].pop(name, None)
     return document
@@ -48,6 +52,9 @@ def add_docs_pages(app: FastAPI) -> None:
         redoc_favicon_url=f"{_ASSETS}/favicon.png",
         with_google_fonts=False,
     )
+
+    for page in (swagger, redoc):
+        page.headers["Content-Security-Policy"] = page_policy(bytes(page.body).decode())
 
     async def show_swagger() -> HTMLResponse:
         return swagger

@@ -146,10 +146,10 @@ class SourceUnavailableError(PermanentError):
 
 
 class BodyError(HTTPException):
-    """The request body could not be read as JSON."""
+    """The request body could not be read as JSON: 400, or 413 and 408 where it did not end."""
 
-    def __init__(self, text: str) -> None:
-        super().__init__(status_code=400, detail=text)
+    def __init__(self, text: str, status_code: int = 400) -> None:
+        super().__init__(status_code, detail=text)
 
 
 _STATUSES: Final[Mapping[type[HubSpotDealsError], tuple[int, str]]] = {
@@ -186,6 +186,7 @@ _CONFLICTING: Final[Mapping[type[Exception], str]] = {
     ConnectionAccountError: "auth.accessToken",
 }
 
+_UNREAD: Final = {408: "BODY_TOO_SLOW", 413: "BODY_TOO_LARGE"}
 _TRY_LATER: Final = (HubSpotUnreachableError, PlanningBusyError)
 
 
@@ -238,8 +239,7 @@ async def _on_faulty_request(_: Request, error: Exception) -> Response:
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
     if isinstance(error, BodyError):
-        faults = {"body": [error.detail]}
-        return error_response(400, "INVALID_BODY", error.detail, validation_errors=faults)
+        return _answer_body(error)
     headers = error.headers or {}
     if error.status_code == _METHOD_NOT_ALLOWED and request.method == "OPTIONS":
         return Response(status_code=204, headers={"Allow": headers.get("Allow", "")})
@@ -252,6 +252,15 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     named = {"resource_id": shorten(request.url.path, _LONGEST_PATH)}
     more = named if error.status_code == _NOT_FOUND else {}
     return error_response(error.status_code, code, text, headers=headers, **more)
+
+
+def _answer_body(error: BodyError) -> Response:
+    if (code := _UNREAD.get(error.status_code)) is not None:
+        # What is still on its way would otherwise be read as the next request.
+        headers = {"Connection": "close"}
+        return error_response(error.status_code, code, error.detail, headers=headers)
+    faults = {"body": [error.detail]}
+    return error_response(400, "INVALID_BODY", error.detail, validation_errors=faults)
 
 
 async def _on_own_error(_: Request, error: Exception) -> Response:

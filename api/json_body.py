@@ -1,6 +1,7 @@
 """Reads JSON request bodies: bounded in size, time and depth, and strict about what JSON is."""
 
 import asyncio
+import json
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -10,9 +11,11 @@ from fastapi.routing import APIRoute
 
 from api.errors import BodyError
 
-_READ_SECONDS: Final = 30
 _DRAIN_FACTOR: Final = 16
 """How many times the limit is read and thrown away, so that the caller gets to see the answer."""
+
+_MOST_NAMES: Final = 10_000
+"""In all objects of a body together: each that is unknown becomes a fault of some kilobytes."""
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
@@ -23,23 +26,33 @@ class JsonRequest(Request):
     async def body(self) -> bytes:
         """Return the body; raises BodyError when it is too large or too slow."""
         if not hasattr(self, "_body"):
+            seconds = self.state.settings.body_seconds
             try:
-                async with asyncio.timeout(_READ_SECONDS):
+                async with asyncio.timeout(seconds):
                     self._body = await self._read(self.state.settings.max_body_bytes)
             except TimeoutError:
-                msg = f"Request body did not arrive within {_READ_SECONDS} s"
-                raise BodyError(msg) from None
+                msg = f"Request body did not arrive within {seconds:g} s"
+                raise BodyError(msg, 408) from None
         return self._body
 
     async def json(self) -> object:
-        """Return the parsed body; raises BodyError, also for NaN and 1024 nested levels."""
+        """Return the parsed body; raises BodyError.
+
+        Also for NaN, a name that an object has twice, too many names, and hundreds of levels.
+        """
+        text = (await self.body()).removeprefix(_BYTE_ORDER_MARK)
         try:
-            return orjson.loads((await self.body()).removeprefix(_BYTE_ORDER_MARK))
+            document = orjson.loads(text)
+            json.loads(text, object_pairs_hook=_Names().check)
+        except RecursionError:
+            msg = "Request body is nested to too great a depth"
+            raise BodyError(msg) from None
         except orjson.JSONDecodeError as error:
             # Not chained: the exception carries the whole document, and the document a token.
             place = f"line {error.lineno}, column {error.colno}"
             msg = f"Request body is not valid JSON: {error.msg} ({place})"
             raise BodyError(msg) from None
+        return document
 
     async def _read(self, limit: int) -> bytes:
         received = bytearray()
@@ -52,8 +65,28 @@ class JsonRequest(Request):
                 break
         if size > limit:
             msg = f"Request body is larger than {limit} bytes"
-            raise BodyError(msg)
+            raise BodyError(msg, 413)
         return bytes(received)
+
+
+class _Names:
+    """Counts the names in a body, and refuses one that an object has twice.
+
+    Of such a name, programs between the caller and us may read the other value.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def check(self, pairs: list[tuple[str, object]]) -> None:
+        """Look at one object; raises BodyError."""
+        self._count += len(pairs)
+        if self._count > _MOST_NAMES:
+            msg = f"Request body has more than {_MOST_NAMES} names"
+            raise BodyError(msg)
+        if len({name for name, _ in pairs}) < len(pairs):
+            msg = "Request body is not valid JSON: an object has a name twice"
+            raise BodyError(msg)
 
 
 class JsonRoute(APIRoute):

@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import Any, Final, TypedDict
 
 import httpx
+import limits
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
@@ -24,6 +25,9 @@ from api.docs_pages import add_docs_pages, build_openapi
 from api.downloads.endpoints import router as downloads_router
 from api.downloads.service import Downloads
 from api.downloads.spool import Spool
+from api.edge.counter import HitCounter
+from api.edge.rate_limits import RateLimiter, RateLimits
+from api.edge.security import allow_origins
 from api.errors import add_error_handlers
 from api.health.endpoints import router as health_router
 from api.health.meter import RequestMeter
@@ -80,6 +84,7 @@ class State(TypedDict):
     planner: Planner
     diffs: DiffReader
     connections: Connections
+    rate_limits: RateLimiter | None
 
 
 def create_app(
@@ -91,10 +96,11 @@ def create_app(
     place of the Dagster that the settings name.
     """
     chosen = settings or load_settings(ApiSettings)
-    return build_app(_lifespan(chosen, KeyRing.parse(chosen.encryption_keys), gateway))
+    lifespan = _lifespan(chosen, KeyRing.parse(chosen.encryption_keys), gateway)
+    return build_app(lifespan, cors_origins=chosen.cors_origins)
 
 
-def build_app(lifespan: Lifespan | None = None) -> FastAPI:
+def build_app(lifespan: Lifespan | None = None, *, cors_origins: str = "") -> FastAPI:
     """Build the routes; without a lifespan they can be described but not served."""
     app = FastAPI(
         title="HubSpot Deals Extraction API",
@@ -135,6 +141,10 @@ def build_app(lifespan: Lifespan | None = None) -> FastAPI:
     add_docs_pages(app)
     add_error_handlers(app)
     app.state.meter = RequestMeter()
+    # The last one added is the first that a request meets.
+    app.add_middleware(RateLimits)
+    if cors_origins:
+        allow_origins(app, cors_origins)
     app.add_middleware(RequestEnvelope, meter=app.state.meter)
     document = build_openapi(app)
     app.openapi = lambda: document  # type: ignore[method-assign]
@@ -159,6 +169,26 @@ def build_downloads(settings: ApiSettings, pool: ConnectionPool) -> Downloads:
     return Downloads(pool, spool, keep_seconds=60 * settings.download_minutes)
 
 
+@asynccontextmanager
+async def _limiting(settings: ApiSettings) -> AsyncIterator[RateLimiter | None]:
+    if settings.rate_limits == "off":
+        yield None
+        return
+    # Requests that wait for their count may hold all connections of the other pool.
+    async with build_pool(settings.model_copy(update={"database_pool_size": 1})) as pool:
+        counter = HitCounter(pool)
+        yield RateLimiter(
+            counter,
+            {
+                "scans": limits.parse(settings.rate_limit_scans),
+                "results": limits.parse(settings.rate_limit_results),
+                "maintenance": limits.parse(settings.rate_limit_maintenance),
+                "health": limits.parse(settings.rate_limit_health),
+            },
+        )
+        await counter.close()
+
+
 def _lifespan(settings: ApiSettings, key_ring: KeyRing, gateway: DagsterGateway | None) -> Lifespan:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
@@ -176,6 +206,7 @@ def _lifespan(settings: ApiSettings, key_ring: KeyRing, gateway: DagsterGateway 
             downloads = build_downloads(settings, pool)
             stack.push_async_callback(downloads.close)
             stopper, planner = RunStopper(chosen, background), Planner()
+            rate_limits = await stack.enter_async_context(_limiting(settings))
             yield {
                 "settings": settings,
                 "key_ring": key_ring,
@@ -193,6 +224,7 @@ def _lifespan(settings: ApiSettings, key_ring: KeyRing, gateway: DagsterGateway 
                 "connections": Connections(
                     pool, key_ring, planner, LocationReloader(chosen, background), stopper
                 ),
+                "rate_limits": rate_limits,
             }
 
     return lifespan

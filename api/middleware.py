@@ -13,6 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.dialect.grammar import is_verb_first
+from api.edge.security import add_security_headers
 from api.error_bodies import Manner, manner
 from api.errors import unexpected_error
 from api.health.meter import RequestMeter
@@ -54,7 +55,7 @@ class RequestEnvelope:
                 as_problem="application/problem+json" in headers.get("accept", "").lower(),
             )
         )
-        answer = _Answer(send, current, is_head=scope["method"] == "HEAD")
+        answer = _Answer(send, current, scope["scheme"], is_head=scope["method"] == "HEAD")
         began = time.perf_counter()
         try:
             await self._serve(scope, receive, answer)
@@ -95,9 +96,10 @@ def spell_parameters(query: bytes) -> bytes:
 class _Answer:
     """The sending side of one request: adds the headers that every answer has."""
 
-    def __init__(self, send: Send, current: str, *, is_head: bool) -> None:
+    def __init__(self, send: Send, current: str, scheme: str, *, is_head: bool) -> None:
         self._send = send
         self._request_id = current
+        self._scheme = scheme
         self._is_head = is_head
         self.status: int | None = None
         self.began: float | None = None
@@ -108,7 +110,7 @@ class _Answer:
             self.began = time.perf_counter()
             headers = MutableHeaders(scope=message)
             headers["X-Request-ID"] = self._request_id
-            headers["X-Content-Type-Options"] = "nosniff"
+            add_security_headers(headers.raw, self._scheme)
         elif message["type"] == "http.response.body" and self._is_head:
             message = {**message, "body": b""}
         await self._send(message)

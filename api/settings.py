@@ -3,13 +3,36 @@
 `docs/configuration.md` and `.env.example` list every one; a test compares them with this class.
 """
 
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BeforeValidator, Field, HttpUrl, SecretStr
+import limits
+from pydantic import AfterValidator, BeforeValidator, Field, HttpUrl, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hubspot_deals.settings import PREFIX
+
+_ORIGIN: Final = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?")
+
+
+def _check_limit(text: str) -> str:
+    if len(limits.parse_many(text)) != 1 or limits.parse(text).amount < 1:
+        msg = "must be one limit, such as 100/hour"
+        raise ValueError(msg)
+    return text
+
+
+def _check_origins(text: str) -> str:
+    for origin in filter(None, text.split(",")):
+        if not _ORIGIN.fullmatch(origin):
+            msg = "must be origins such as https://app.example.com, with commas between them"
+            raise ValueError(msg)
+    return text
+
+
+RateLimit = Annotated[str, AfterValidator(_check_limit)]
+"""Requests of one caller in a window: a number, `/`, and `second`, `minute`, `hour` or `day`."""
 
 
 class ApiSettings(BaseSettings):
@@ -33,6 +56,27 @@ class ApiSettings(BaseSettings):
     )
     max_body_bytes: int = Field(
         default=1_048_576, ge=1_024, description="Largest request body that is read, in bytes."
+    )
+    body_seconds: float = Field(
+        default=30.0, gt=0, le=600, description="Longest time until a request body has arrived."
+    )
+    rate_limits: Literal["on", "off"] = Field(
+        default="on", description="Whether requests of one caller are limited."
+    )
+    rate_limit_scans: RateLimit = Field(
+        default="100/hour",
+        description="Requests that change something: start, pause, resume, cancel, remove.",
+    )
+    rate_limit_results: RateLimit = Field(
+        default="1000/hour", description="Requests that read: status, list, results."
+    )
+    rate_limit_maintenance: RateLimit = Field(
+        default="10/hour", description="Clean-ups and searches for crashed scans."
+    )
+    rate_limit_health: RateLimit = Field(default="60/minute", description="Health and statistics.")
+    cors_origins: Annotated[str, AfterValidator(_check_origins)] = Field(
+        default="",
+        description="Origins whose pages may call the API from a browser, with commas between.",
     )
     auto_resumes: int = Field(
         default=5,

@@ -10,13 +10,17 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
+from api.edge.protocol import BoundedProtocol
+
 _START_SECONDS: Final = 10
 
 
 @contextmanager
 def serve(app: FastAPI) -> Iterator[httpx.Client]:
     """Serve an application, with its lifespan, and yield a client of it."""
-    config = uvicorn.Config(app, port=0, log_config=None, ws="none", lifespan="on")
+    config = uvicorn.Config(
+        app, port=0, log_config=None, ws="none", lifespan="on", http=BoundedProtocol
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="api", daemon=True)
     thread.start()

@@ -24,6 +24,7 @@ _TITLES: Final = {
     "worker": "A worker beside a bare loop",
     "launch": "Starting scans, beside Dagster's own launcher",
     "serving": "Serving, beside bare ASGI apps",
+    "edge": "Counting requests, beside not counting them",
     "downloads": "Downloads of a million deals",
     "audits": "Audits of a million deals",
     "diffs": "Diffs of two scans of 100,000 deals",

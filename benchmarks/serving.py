@@ -136,13 +136,16 @@ def uvicorn_command(name: str, app: str, port: int, database: str, page: Path) -
     own = {
         "HUBSPOT_DEALS_DATABASE_URL": database,
         "HUBSPOT_DEALS_ENCRYPTION_KEYS": _KEYS,
+        "HUBSPOT_DEALS_RATE_LIMITS": "off",
         "BENCHMARK_PAGE": str(page),
         "PYTHONPATH": str(_CHECKOUT),
     }
     arguments = ["uvicorn", app, "--factory", "--host", LOOPBACK, "--port", str(port)]
+    own_protocol = ["--http", "api.edge.protocol:BoundedProtocol"]
+    more = own_protocol if app.startswith("api.") else []
     return Command(
         name=name,
-        arguments=[sys.executable, "-m", *arguments, "--no-access-log"],
+        arguments=[sys.executable, "-m", *arguments, *more, "--no-access-log"],
         environment=dict(os.environ) | own,  # noqa: TID251 - to start a program with
         working_folder=_CHECKOUT,
     )

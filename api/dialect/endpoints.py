@@ -14,9 +14,9 @@ from api.dialect.schemas import (
     ExtractionPage,
     UnknownExtraction,
 )
-from api.downloads.endpoints import Columns, Files, Raw, names_in
+from api.downloads.endpoints import FILE, Columns, Files, Raw, names_in
 from api.downloads.response import answer_download
-from api.downloads.service import MEDIA_TYPES, DownloadRequest
+from api.downloads.service import DownloadRequest
 from api.errors import query_faults
 from api.json_body import JsonRoute
 from api.results.endpoints import Expand, Results
@@ -47,15 +47,7 @@ _REPLACED: Final[dict[int | str, dict[str, Any]]] = {
         "Scan 'weekly-sync-001' no longer serves snapshot 1: a rerun replaced it by snapshot 2",
     )
 }
-_FILE: Final[dict[int | str, dict[str, Any]]] = {
-    200: {
-        "description": "The file.",
-        "content": {
-            media_type.partition(";")[0]: {"schema": {"type": "string", "format": "binary"}}
-            for _, media_type in MEDIA_TYPES.values()
-        },
-    }
-}
+_FILE: Final[dict[int | str, dict[str, Any]]] = {200: {"description": "The file.", "content": FILE}}
 
 start_router = APIRouter(prefix="/scan", tags=[_TAG], route_class=JsonRoute)
 router = APIRouter(prefix="/scan", tags=[_TAG])

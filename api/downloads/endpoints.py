@@ -14,13 +14,14 @@ from hubspot_deals.exports.order import ExportFormat
 
 router = APIRouter(prefix="/results/{scan_id}/download", tags=["results"])
 
-_FILE: Final[dict[str, Any]] = {
-    media_type.partition(";")[0]: {"schema": {"type": "string", "format": "binary"}}
-    for _, media_type in MEDIA_TYPES.values()
-}
+_BYTES: Final = {"schema": {"type": "string", "format": "binary"}}
+FILE: Final[dict[str, Any]] = {
+    media_type.partition(";")[0]: _BYTES for _, media_type in MEDIA_TYPES.values()
+} | {"application/json": {"schema": {"type": "array", "items": {"type": "object"}}}}
+"""What a file is, by its media type."""
 _BINARY: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"description": "The file.", "content": _FILE},
-    206: {"description": "The part that `Range` asked for.", "content": _FILE},
+    200: {"description": "The file.", "content": FILE},
+    206: {"description": "The part that `Range` asked for.", "content": FILE},
     304: {"description": "`If-None-Match` names this file."},
     416: describe_error(
         "The range starts behind the end.",

@@ -14,6 +14,9 @@ from rich.table import Table
 from hubspot_deals.contract import ScanStatus
 
 _POLL_SECONDS: Final = 0.5
+_OFTEN_SECONDS: Final = 60.0
+"""How long that often is often enough; then less and less often, for an hour has 1,000 requests."""
+_MOST_POLL_SECONDS: Final = 10.0
 _LINE_SECONDS: Final = 5.0
 _CELL_WIDTH: Final = 36
 _FILE_WIDTH: Final = 200
@@ -134,13 +137,16 @@ def _follow_in_lines(
 
 
 def _polled(get_scan: Callable[[], Scan], checkpoint: Callable[[], None]) -> Iterable[Scan]:
+    began, pause = time.monotonic(), _POLL_SECONDS
     while True:
         checkpoint()
         scan = get_scan()
         yield scan
         if scan["status"] in _ENDED:
             return
-        time.sleep(_POLL_SECONDS)
+        if time.monotonic() - began > _OFTEN_SECONDS:
+            pause = min(1.1 * pause, _MOST_POLL_SECONDS)
+        time.sleep(pause)
 
 
 def _line(scan: Scan) -> str:

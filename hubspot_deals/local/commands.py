@@ -82,6 +82,7 @@ def door_commands(addresses: StackAddresses, environment: Mapping[str, str]) -> 
     workspace = ["-w", "workspace.yaml"]
     webserver = ["dagster_webserver", "-h", LOOPBACK, "-p", str(addresses.dagster_port), *workspace]
     api = ["uvicorn", "api.main:create_app", "--factory", "--host", LOOPBACK]
+    api += ["--http", "api.edge.protocol:BoundedProtocol", "--no-server-header"]
     api += ["--port", str(addresses.api_port), "--timeout-graceful-shutdown", "3"]
     return [
         _python("daemon", ["dagster._daemon", "run", *workspace], environment),

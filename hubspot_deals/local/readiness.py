@@ -12,6 +12,7 @@ from hubspot_deals.local.ports import is_loopback
 from hubspot_deals.sync_contract import SYNC_LOCATION
 
 _HTTP_OK: Final = 200
+_HTTP_TOO_MANY: Final = 429
 _LOCATIONS: Final = """
 { workspaceOrError { __typename
     ... on PythonError { message }
@@ -28,13 +29,14 @@ class PipelineNotLoadedError(PermanentError):
 
 
 def answers(url: str) -> Callable[[], bool]:
-    """Return a check that this URL answers 200."""
+    """Return a check that this URL answers 200, or that it was asked too often to say more."""
 
     def check() -> bool:
         try:
-            return httpx.get(url, timeout=5, trust_env=False).status_code == _HTTP_OK
+            answer = httpx.get(url, timeout=5, trust_env=False)
         except httpx.TransportError:
             return False
+        return answer.status_code in {_HTTP_OK, _HTTP_TOO_MANY}
 
     return check
 

@@ -1,9 +1,12 @@
 """Every failure has one shape, whatever caused it. No database and no Dagster stand behind."""
 
 import base64
+import http
 import inspect
 import json
+import re
 import socket
+from hashlib import sha256
 
 import httpx
 import pytest
@@ -31,6 +34,7 @@ def app():
         database_url=SecretStr(f"postgresql://nobody:hunter22@127.0.0.1:{port}/none"),
         encryption_keys=SecretStr(KEYS),
         max_body_bytes=LIMIT,
+        rate_limits="off",
     )
     app = create_app(settings, gateway=InMemoryDagsterGateway())
 
@@ -51,7 +55,9 @@ def client(app):
 @pytest.fixture(scope="module")
 def roomy_client():
     settings = ApiSettings(
-        database_url=SecretStr("postgresql://127.0.0.1:1/none"), encryption_keys=SecretStr(KEYS)
+        database_url=SecretStr("postgresql://127.0.0.1:1/none"),
+        encryption_keys=SecretStr(KEYS),
+        rate_limits="off",
     )
     with serve(create_app(settings, gateway=InMemoryDagsterGateway())) as client:
         yield client
@@ -65,6 +71,8 @@ def assert_shape(answer, status, *, faulty=False):
     assert body["message"] == body["error"] != ""
     assert body["error_code"] == body["error_code"].upper()
     assert body["request_id"] == answer.headers["X-Request-ID"]
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Cache-Control"] == "no-store"
     assert ("validation_errors" in body) == faulty
     assert TOKEN not in answer.text
     assert "hunter22" not in answer.text
@@ -87,7 +95,10 @@ def nested(depth):
         (b'{"config": "\xff"}', "not valid JSON"),
         (b'{"config": "\\ud800"}', "not valid JSON"),
         (b'{"config": 1' + b"0" * 400 + b"}", "not valid JSON"),
-        (nested(1_000), "must be an object"),
+        (nested(500), "must be an object"),
+        (nested(1_000), "depth"),
+        (b'{"config": {}, "config": {}}', "a name twice"),
+        (b'{"config": {"auth": {"accessToken": 1, "accessToken": 2}}}', "a name twice"),
         (b"[]", "must be a JSON object"),
         (b"null", "must be a JSON object"),
         (b'"text"', "must be a JSON object"),
@@ -109,7 +120,7 @@ def test_a_deeply_nested_body_is_a_400(roomy_client):
 
 @pytest.mark.parametrize("size", [LIMIT + 1, 10 * LIMIT, 400 * LIMIT])
 @pytest.mark.parametrize("is_chunked", [False, True])
-def test_a_body_that_is_too_large_is_a_400_with_and_without_a_length(client, size, is_chunked):
+def test_a_body_that_is_too_large_is_a_413_with_and_without_a_length(client, size, is_chunked):
     body = json.dumps({"config": {"scanId": "x" * size}}).encode()
     chunks = (body[start : start + 1_000] for start in range(0, len(body), 1_000))
 
@@ -120,7 +131,10 @@ def test_a_body_that_is_too_large_is_a_400_with_and_without_a_length(client, siz
         assert size > 16 * LIMIT
         return
 
-    assert f"larger than {LIMIT} bytes" in assert_shape(answer, 400, faulty=True)["message"]
+    body = assert_shape(answer, 413)
+    assert f"larger than {LIMIT} bytes" in body["message"]
+    assert body["error_code"] == "BODY_TOO_LARGE"
+    assert answer.headers["connection"] == "close"
 
 
 def test_a_body_of_exactly_the_limit_is_read(client):
@@ -172,7 +186,7 @@ def test_faults_never_echo_the_token_or_where_it_was_put_by_mistake(client):
 
 
 def test_faults_without_number_do_not_make_an_answer_without_end(roomy_client):
-    config = {f"k{number}": 1 for number in range(50_000)}
+    config = {f"k{number}": 1 for number in range(9_000)}
 
     answer = roomy_client.post(START, json={"config": config})
 
@@ -215,11 +229,14 @@ def test_options_are_answered_with_what_a_path_takes(client):
     assert (answer.status_code, answer.headers["Allow"], answer.content) == (204, "POST", b"")
 
 
-def test_an_error_of_ours_tells_an_incident_and_nothing_of_the_inside(client):
+def test_an_error_of_ours_tells_an_incident_and_nothing_of_the_inside(client, caplog):
     answer = client.get("/boom")
 
     body = assert_shape(answer, 500)
     assert body["incident_id"] in body["message"]
+    (line,) = [line for line in caplog.records if line.levelname == "ERROR"]
+    assert line.incident_id == body["incident_id"]
+    assert "ZeroDivisionError" in str(line.exc_info)
     assert "secret" not in answer.text
     assert "Traceback" not in answer.text
 
@@ -266,3 +283,114 @@ def test_every_error_that_this_facade_may_show_is_an_error_of_the_product():
         api_errors.DagsterRefusedError,
         api_errors.SnapshotHiddenError,
     }
+
+
+@pytest.mark.parametrize(
+    "accept", ["application/problem+json", "text/html, Application/Problem+JSON"]
+)
+@pytest.mark.parametrize(
+    ("method", "path", "content", "status"),
+    [
+        ("GET", "/nowhere", b"", 404),
+        ("GET", START, b"", 405),
+        ("POST", START, b"{", 400),
+        ("POST", START, b"{}", 400),
+        ("POST", START, b" " * (LIMIT + 1), 413),
+        ("GET", "/boom", b"", 500),
+        ("GET", "/api/v1/scan/some-scan/status", b"", 500),
+        ("GET", "/api/v1/scan/%20/status", b"", 404),
+    ],
+)
+def test_every_failure_is_a_problem_for_who_asks_for_one(
+    client, accept, method, path, content, status
+):
+    answer = client.request(method, path, content=content, headers=JSON | {"Accept": accept})
+
+    body = answer.json()
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert (answer.status_code, body["status"]) == (status, status)
+    assert body["type"] == "about:blank"
+    assert body["title"] == http.HTTPStatus(status).phrase
+    assert body["detail"]
+    assert body["request_id"] == answer.headers["X-Request-ID"]
+
+
+@pytest.mark.parametrize("path", ["/nowhere", START, "/boom", "/docs", "/openapi.json"])
+def test_every_answer_has_the_headers_that_browsers_respect(client, path):
+    headers = client.get(path).headers
+
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["X-Frame-Options"] == "DENY"
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
+    assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+    assert headers["Cache-Control"] == "no-store"
+    assert "Strict-Transport-Security" not in headers
+
+
+@pytest.mark.parametrize("path", ["/docs", "/api/v1/docs", "/redoc"])
+def test_the_pages_of_the_documentation_run_their_own_scripts_and_no_others(client, path):
+    page = client.get(path)
+
+    policy = page.headers["Content-Security-Policy"]
+    inline = re.findall(r"<script>(.*?)</script>", page.text, re.DOTALL)
+    hashes = {base64.b64encode(sha256(script.encode()).digest()).decode() for script in inline}
+    assert set(re.findall(r"'sha256-([^']+)'", policy)) == hashes
+    scripts = re.search(r"script-src ([^;]+)", policy)[1]
+    assert "unsafe" not in scripts
+    assert "http" not in policy
+
+
+ORIGIN = "https://app.example.com"
+PREFLIGHT = {"Access-Control-Request-Method": "POST"}
+
+
+@pytest.fixture(scope="module")
+def shared_client():
+    settings = ApiSettings(
+        database_url=SecretStr("postgresql://127.0.0.1:1/none"),
+        encryption_keys=SecretStr(KEYS),
+        rate_limits="off",
+        cors_origins=f"{ORIGIN},http://localhost:3000",
+    )
+    with serve(create_app(settings, gateway=InMemoryDagsterGateway())) as client:
+        yield client
+
+
+@pytest.mark.parametrize("origin", [ORIGIN, "http://localhost:3000"])
+def test_pages_of_a_named_origin_may_call(shared_client, origin):
+    asked = shared_client.options(START, headers={"Origin": origin} | PREFLIGHT)
+    assert (asked.status_code, asked.headers["Access-Control-Allow-Origin"]) == (200, origin)
+    assert "Access-Control-Allow-Credentials" not in asked.headers
+    assert asked.headers["X-Frame-Options"] == "DENY"
+
+    answer = shared_client.get("/nowhere", headers={"Origin": origin})
+    assert answer.headers["Access-Control-Allow-Origin"] == origin
+    assert "X-RateLimit-Reset" in answer.headers["Access-Control-Expose-Headers"]
+    assert_shape(answer, 404)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://evil.example",
+        f"{ORIGIN}.evil.example",
+        ORIGIN.upper(),
+        "http://app.example.com",
+        "null",
+    ],
+)
+def test_pages_of_other_origins_may_not(shared_client, client, origin):
+    for one in (shared_client, client):
+        asked = one.options(START, headers={"Origin": origin} | PREFLIGHT)
+        answer = one.get("/nowhere", headers={"Origin": origin})
+        assert "Access-Control-Allow-Origin" not in asked.headers
+        assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+def test_without_named_origins_nobody_is_told_that_there_are_any(client):
+    asked = client.options(START, headers={"Origin": ORIGIN} | PREFLIGHT)
+
+    assert not [name for name in asked.headers if name.startswith("access-control")]

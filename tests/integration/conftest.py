@@ -40,6 +40,7 @@ def api_settings(database_url: str) -> ApiSettings:
         database_url=SecretStr(database_url),
         encryption_keys=TEST_KEYS,
         hubspot_url=HttpUrl("http://127.0.0.1:9"),
+        rate_limits="off",
     )
 
 

@@ -36,6 +36,8 @@ def start_api(tmp_path):
                     "uvicorn",
                     "api.main:create_app",
                     "--factory",
+                    "--http",
+                    "api.edge.protocol:BoundedProtocol",
                     "--port",
                     str(port),
                 ],

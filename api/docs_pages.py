@@ -9,6 +9,8 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.staticfiles import StaticFiles
 
+from api.access.documents import describe_access
+
 _ASSETS: Final = "/docs-assets"
 _UNUSED: Final = ("HTTPValidationError", "ValidationError")
 
@@ -27,6 +29,7 @@ def build_openapi(app: FastAPI) -> dict[str, Any]:
             operation["responses"].pop("422", None)
     for name in _UNUSED:
         document["components"]["schemas"].pop(name, None)
+    describe_access(document)
     return document
 
 

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import orjson
 from fastapi import Request, Response
-from fastapi.routing import APIRoute
 
+from api.access.route import GuardedRoute
 from api.errors import BodyError
 
 _READ_SECONDS: Final = 30
@@ -56,7 +56,7 @@ class JsonRequest(Request):
         return bytes(received)
 
 
-class JsonRoute(APIRoute):
+class JsonRoute(GuardedRoute):
     """A route that reads its body through JsonRequest."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

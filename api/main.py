@@ -8,6 +8,13 @@ import httpx
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
+from api.access.credentials import Credentials
+from api.access.gate import AccessGate
+from api.access.guard import Guard
+from api.access.open_mode import check_mode
+from api.access.route import check_routes
+from api.access.tokens import TokenReader, build_token_reader
+from api.access.trail import AuditTrail
 from api.certificates.endpoints import router as certificates_router
 from api.certificates.service import Auditor
 from api.dagster.gateway import DagsterGateway, GraphQLGateway
@@ -63,6 +70,8 @@ class State(TypedDict):
     """What lives as long as the application."""
 
     settings: ApiSettings
+    credentials: Credentials
+    guard: Guard
     key_ring: KeyRing
     pool: ConnectionPool
     launcher: ScanLauncher
@@ -86,7 +95,9 @@ def create_app(
     place of the Dagster that the settings name.
     """
     chosen = settings or load_settings(ApiSettings)
-    return build_app(_lifespan(chosen, KeyRing.parse(chosen.encryption_keys), gateway))
+    check_mode(chosen)
+    tokens = build_token_reader(chosen)
+    return build_app(_lifespan(chosen, KeyRing.parse(chosen.encryption_keys), tokens, gateway))
 
 
 def build_app(lifespan: Lifespan | None = None) -> FastAPI:
@@ -128,7 +139,10 @@ def build_app(lifespan: Lifespan | None = None) -> FastAPI:
         app.include_router(router)
     add_docs_pages(app)
     add_error_handlers(app)
+    check_routes(app)
     app.state.meter = RequestMeter()
+    # Inside the envelope, so that a refusal has its request id and its log line.
+    app.add_middleware(AccessGate)
     app.add_middleware(RequestEnvelope, meter=app.state.meter)
     document = build_openapi(app)
     app.openapi = lambda: document  # type: ignore[method-assign]
@@ -153,7 +167,12 @@ def build_downloads(settings: ApiSettings, pool: ConnectionPool) -> Downloads:
     return Downloads(pool, spool, keep_seconds=60 * settings.download_minutes)
 
 
-def _lifespan(settings: ApiSettings, key_ring: KeyRing, gateway: DagsterGateway | None) -> Lifespan:
+def _lifespan(
+    settings: ApiSettings,
+    key_ring: KeyRing,
+    tokens: TokenReader | None,
+    gateway: DagsterGateway | None,
+) -> Lifespan:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
         configure_logging(settings.log_format)
@@ -161,6 +180,8 @@ def _lifespan(settings: ApiSettings, key_ring: KeyRing, gateway: DagsterGateway 
             pool = build_pool(settings)
             await pool.open()
             stack.push_async_callback(pool.close)
+            trail = AuditTrail(pool)
+            stack.push_async_callback(trail.close)
             client = await stack.enter_async_context(build_dagster_client(settings))
             chosen = gateway or GraphQLGateway(client)
             probe = HealthProbe(pool, chosen, HubSpotReach(str(settings.hubspot_url)))
@@ -171,6 +192,8 @@ def _lifespan(settings: ApiSettings, key_ring: KeyRing, gateway: DagsterGateway 
             stack.push_async_callback(downloads.close)
             yield {
                 "settings": settings,
+                "credentials": Credentials(pool, tokens, is_open=settings.auth_mode == "open"),
+                "guard": Guard(pool, trail),
                 "key_ring": key_ring,
                 "pool": pool,
                 "launcher": ScanLauncher(pool, chosen, background),

@@ -5,6 +5,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
+from api.access.actor import Calling
+from api.access.route import GuardedRoute
 from api.dependencies import Pool, Settings
 from api.health import service
 from api.health.meter import RequestMeter
@@ -12,7 +14,7 @@ from api.health.probe import HealthProbe
 from api.health.schemas import Health, Statistics
 from api.schemas import OrganizationFilter, error_responses
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], route_class=GuardedRoute)
 
 
 async def get_probe(request: Request) -> HealthProbe:
@@ -56,9 +58,12 @@ async def get_statistics(
     request: Request,
     pool: Pool,
     meter: Meter,
+    caller: Calling,
     organization_id: OrganizationFilter = None,
 ) -> Statistics:
-    """Count scans by status and the deals they extracted, and what this process has answered."""
+    """Count the caller's scans by status and their deals, and what this process has answered."""
     server = request.scope.get("server")
-    counts = await service.count_scans(pool, organization_id)
+    counts = await service.count_scans(
+        pool, caller.organizations_within(organization_id), organization_id
+    )
     return service.describe_process(meter.read(server[1] if server else None), counts)

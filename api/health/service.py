@@ -68,14 +68,16 @@ def describe_process(readings: Readings, scans: ScanCounts) -> Statistics:
     )
 
 
-async def count_scans(pool: ConnectionPool, organization_id: str | None) -> ScanCounts:
-    """Count scans and what they extracted."""
-    counts = await read(pool, lambda connection: get_statistics(connection, organization_id))
+async def count_scans(
+    pool: ConnectionPool, organizations: list[str] | None, wanted: str | None
+) -> ScanCounts:
+    """Count scans of these organizations (None: all), of which one may have been asked for."""
+    counts = await read(pool, lambda connection: get_statistics(connection, organizations))
     return ScanCounts(
         total_jobs=counts.total,
         status_breakdown=counts.by_status,
         recent_jobs_7_days=counts.created_in_7_days,
         total_records_extracted=counts.records_extracted,
-        organization_filter=organization_id,
+        organization_filter=wanted,
         generated_at=datetime.now(UTC),
     )

@@ -1,0 +1,201 @@
+"""Stands before every route: lets in who may enter, and has written down what came of it."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final
+
+from starlette.types import Message, Receive, Scope, Send
+
+from api.access.actor import ANONYMOUS, Actor, Caller
+from api.access.levels import Need
+from api.access.trail import AuditTrail
+from api.database import ConnectionPool, read
+from api.error_bodies import error_response
+from api.errors import ForbiddenError, UnauthenticatedError
+from api.logs import request_id
+from hubspot_deals.contract import SCAN_ID
+from hubspot_deals.errors import HubSpotDealsError, ScanNotFoundError
+from hubspot_deals.warehouse.audit_log import AuditEntry, AuditOutcome
+from hubspot_deals.warehouse.scans import find_owners
+
+_CHECKED: Final = ("scan_id", "other_scan_id")
+_REFUSED, _FAILED = 400, 500
+_LONGEST_OBJECT: Final = 255
+
+Handle = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class _Visit:
+    """One request that was let in."""
+
+    caller: Caller
+    need: Need
+    entry: AuditEntry
+    objects: tuple[str, ...]
+    seen: Mapping[str, int] | None = None
+    """Numbers (`seq`) of the scans that the caller was found to own; None: all are its own."""
+    number: int | None = None
+    """Of the audit log's entry, where that was written before."""
+
+    def ended(self, status: int | None, *, is_whole: bool = True) -> AuditEntry:
+        """Return the entry with what came of it."""
+        return replace(
+            self.entry,
+            organization_id=self.caller.organization_id,
+            object_id=self.caller.object_id or self.entry.object_id,
+            status=status,
+            outcome=_outcome(status) if is_whole else "cut off",
+        )
+
+
+class Guard:
+    """Admits callers to routes and keeps the audit log of it."""
+
+    def __init__(self, pool: ConnectionPool, trail: AuditTrail) -> None:
+        self._pool = pool
+        self._trail = trail
+
+    async def serve(
+        self, name: str, need: Need, handle: Handle, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Serve a request on a route.
+
+        Raises UnauthenticatedError, ForbiddenError or ScanNotFoundError for who may not have it.
+        """
+        visit = await self._admit(name, need, scope)
+        if need.changes:
+            visit.number = await self._trail.begin(visit.entry)
+        answer = _Answer(self, visit, send)
+        try:
+            await handle(scope, receive, answer)
+        finally:
+            await self._write_down(visit, answer)
+
+    async def _admit(self, name: str, need: Need, scope: Scope) -> _Visit:
+        state, params = scope["state"], scope["path_params"]
+        actor: Actor = state.get("actor", ANONYMOUS)
+        if (refusal := state.get("refusal")) is not None:
+            raise refusal
+        if actor.level is None:
+            raise UnauthenticatedError.of_missing()
+        objects = tuple(_writable(text) for key, text in params.items() if key.endswith("_id"))
+        entry = AuditEntry(
+            at=datetime.now(UTC),
+            actor=actor.name,
+            action=name,
+            object_id=objects[0] if objects else None,
+            request_id=request_id.get(),
+        )
+        visit = _Visit(Caller(actor), need, entry, objects)
+        state["caller"] = visit.caller
+        try:
+            visit.seen = await self._check(actor, need, params)
+        except HubSpotDealsError as error:
+            is_forbidden = isinstance(error, ForbiddenError)
+            self._note(visit, visit.ended(403 if is_forbidden else 404))
+            raise
+        return visit
+
+    async def _check(
+        self, actor: Actor, need: Need, params: Mapping[str, str]
+    ) -> Mapping[str, int] | None:
+        assert actor.level is not None  # noqa: S101
+        assert need.level is not None  # noqa: S101
+        if not actor.level.includes(need.level):
+            raise ForbiddenError.of_level(need.level)
+        if actor.organizations is None:
+            return None
+        if need.everywhere:
+            raise ForbiddenError.of_everything()
+        # What cannot be an id is told by the route, which asks nobody about it.
+        asked = [params[key] for key in _CHECKED if SCAN_ID.fullmatch(params.get(key, ""))]
+        if need.tells_itself or not asked:
+            return {}
+        seen = await self.owned(actor, asked)
+        for scan_id in asked:
+            if scan_id not in seen:
+                raise ScanNotFoundError(scan_id)
+        return seen
+
+    async def owned(self, actor: Actor, scan_ids: list[str]) -> dict[str, int]:
+        """Return the numbers of those scans that are there and of the caller's organizations."""
+        owners = await read(self._pool, partial(find_owners, scan_ids=scan_ids))
+        return {
+            owner.scan_id: owner.seq for owner in owners if actor.may_see(owner.organization_id)
+        }
+
+    async def close_change(self, visit: _Visit, status: int) -> None:
+        """Write down how a change ended, before that is answered."""
+        if visit.number is not None:
+            await self._trail.end(visit.number, visit.ended(status))
+            visit.number = None
+
+    async def _write_down(self, visit: _Visit, answer: "_Answer") -> None:
+        if not visit.need.changes:
+            self._note(visit, visit.ended(answer.status, is_whole=answer.is_whole))
+        elif answer.status is None:
+            await self.close_change(visit, _FAILED)
+
+    def _note(self, visit: _Visit, entry: AuditEntry) -> None:
+        for object_id in visit.objects or (entry.object_id,):
+            self._trail.note(replace(entry, object_id=object_id))
+
+
+class _Answer:
+    """The sending side of one request that was let in."""
+
+    def __init__(self, guard: Guard, visit: _Visit, send: Send) -> None:
+        self._guard = guard
+        self._visit = visit
+        self._send = send
+        self._is_replaced = False
+        self.status: int | None = None
+        self.is_whole = False
+
+    async def __call__(self, message: Message) -> None:
+        if self._is_replaced:
+            return
+        if message["type"] == "http.response.start":
+            if (gone := await self._find_replaced()) is not None:
+                await self._say_unknown(gone)
+                return
+            self.status = message["status"]
+            await self._guard.close_change(self._visit, message["status"])
+        elif message["type"] == "http.response.body":
+            self.is_whole = not message.get("more_body", False)
+        await self._send(message)
+
+    async def _find_replaced(self) -> str | None:
+        """Return a scan that is not the one any more which the caller was found to own.
+
+        Between the check and the answer it can have been removed and its id taken by somebody
+        else. The same number before and after says that what was read in between was that scan.
+        """
+        seen = self._visit.seen
+        if not seen or self._visit.need.changes:
+            return None
+        now = await self._guard.owned(self._visit.caller.actor, list(seen))
+        return next((scan_id for scan_id, seq in seen.items() if now.get(scan_id) != seq), None)
+
+    async def _say_unknown(self, scan_id: str) -> None:
+        error = ScanNotFoundError(scan_id)
+        response = error_response(404, "SCAN_NOT_FOUND", str(error), resource_id=scan_id)
+        self._is_replaced, self.status, self.is_whole = True, 404, True
+        await self._send(
+            {"type": "http.response.start", "status": 404, "headers": response.raw_headers}
+        )
+        await self._send({"type": "http.response.body", "body": bytes(response.body)})
+
+
+def _writable(text: str) -> str:
+    """Bound what a path named, and leave out what PostgreSQL has no place for."""
+    return text[:_LONGEST_OBJECT].replace("\0", "")
+
+
+def _outcome(status: int | None) -> AuditOutcome:
+    if status is None or status >= _FAILED:
+        return "failed"
+    return "refused" if status >= _REFUSED else "done"

@@ -1,7 +1,7 @@
 """Who calls: set once for each request, in `request.state.actor`."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Annotated, Final
 
 from fastapi import Depends, Request
@@ -30,6 +30,10 @@ OPEN: Final = Actor("open", None, AccessLevel.ADMIN)
 """Every caller where `HUBSPOT_DEALS_AUTH_MODE=open` lets it in."""
 
 
+async def _nothing() -> None:
+    return
+
+
 @dataclass(slots=True)
 class Caller:
     """The caller of one request, and what the audit log is to say that the request is about."""
@@ -37,17 +41,17 @@ class Caller:
     actor: Actor
     organization_id: str | None = None
     object_id: str | None = None
+    begin: Callable[[], Awaitable[None]] = field(default=_nothing)
+    """Writes down that the request is about to change something."""
 
-    def act_for(self, organization_id: str, object_id: str | None = None) -> None:
-        """Note what the request is about; raises ForbiddenError unless that is the caller's.
+    async def act_for(self, organization_id: str, object_id: str | None = None) -> None:
+        """Say what a request is about that names the organization itself, and have it noted.
 
-        For requests that name the organization themselves: whether there is such a one does not
-        matter.
+        Raises ForbiddenError unless that is the caller's, whether or not there is such a one.
         """
-        if not self.actor.may_see(organization_id):
-            raise ForbiddenError.of_organization()
-        self.organization_id = organization_id
+        self._claim(organization_id)
         self.object_id = object_id
+        await self.begin()
 
     def organizations_within(self, wanted: str | None) -> list[str] | None:
         """Return whose things a list or a sum is over, None for everybody's.
@@ -55,7 +59,7 @@ class Caller:
         Raises ForbiddenError when an organization is `wanted` that is not the caller's.
         """
         if wanted is not None:
-            self.act_for(wanted)
+            self._claim(wanted)
             return [wanted]
         return _in_order(self.actor.organizations)
 
@@ -64,6 +68,11 @@ class Caller:
         """The one organization whose things the caller may see, if it is one."""
         own = self.actor.organizations
         return next(iter(own)) if own is not None and len(own) == 1 else None
+
+    def _claim(self, organization_id: str) -> None:
+        if not self.actor.may_see(organization_id):
+            raise ForbiddenError.of_organization()
+        self.organization_id = organization_id
 
 
 def _in_order(names: Iterable[str] | None) -> list[str] | None:

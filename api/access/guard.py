@@ -1,6 +1,7 @@
 """Stands before every route: lets in who may enter, and has written down what came of it."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -28,17 +29,35 @@ Handle = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 @dataclass(slots=True)
-class _Visit:
-    """One request that was let in."""
+class Visit:
+    """One request of a known caller."""
 
     caller: Caller
     need: Need
+    trail: AuditTrail
     entry: AuditEntry
     objects: tuple[str, ...]
     seen: Mapping[str, int] | None = None
     """Numbers (`seq`) of the scans that the caller was found to own; None: all are its own."""
     number: int | None = None
     """Of the audit log's entry, where that was written before."""
+    is_closed: bool = False
+
+    async def begin(self) -> None:
+        """Write down that something is about to be changed."""
+        if self.need.changes and self.number is None:
+            self.number = await self.trail.begin(replace(self.ended(None), outcome="begun"))
+
+    async def close(self, status: int) -> None:
+        """Write down how a change ended, before that is answered."""
+        if self.number is not None and not self.is_closed:
+            self.is_closed = True
+            await self.trail.end(self.number, self.ended(status))
+
+    def note(self, entry: AuditEntry) -> None:
+        """Write down what was read or refused, soon."""
+        for object_id in self.objects or (entry.object_id,):
+            self.trail.note(replace(entry, object_id=object_id))
 
     def ended(self, status: int | None, *, is_whole: bool = True) -> AuditEntry:
         """Return the entry with what came of it."""
@@ -51,6 +70,9 @@ class _Visit:
         )
 
 
+visit_of_request: ContextVar[Visit] = ContextVar("visit_of_request")
+
+
 class Guard:
     """Admits callers to routes and keeps the audit log of it."""
 
@@ -59,22 +81,25 @@ class Guard:
         self._trail = trail
 
     async def serve(
-        self, name: str, need: Need, handle: Handle, scope: Scope, receive: Receive, send: Send
+        self, need: Need, handle: Handle, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Serve a request on a route.
 
         Raises UnauthenticatedError, ForbiddenError or ScanNotFoundError for who may not have it.
         """
-        visit = await self._admit(name, need, scope)
-        if need.changes:
-            visit.number = await self._trail.begin(visit.entry)
+        visit = await self._admit(need, scope)
         answer = _Answer(self, visit, send)
+        token = visit_of_request.set(visit)
         try:
             await handle(scope, receive, answer)
         finally:
-            await self._write_down(visit, answer)
+            visit_of_request.reset(token)
+            if visit.number is None:
+                visit.note(visit.ended(answer.status, is_whole=answer.is_whole))
+            else:
+                await visit.close(answer.status or _FAILED)
 
-    async def _admit(self, name: str, need: Need, scope: Scope) -> _Visit:
+    async def _admit(self, need: Need, scope: Scope) -> Visit:
         state, params = scope["state"], scope["path_params"]
         actor: Actor = state.get("actor", ANONYMOUS)
         if (refusal := state.get("refusal")) is not None:
@@ -85,17 +110,19 @@ class Guard:
         entry = AuditEntry(
             at=datetime.now(UTC),
             actor=actor.name,
-            action=name,
+            action=scope["route"].name,
             object_id=objects[0] if objects else None,
             request_id=request_id.get(),
         )
-        visit = _Visit(Caller(actor), need, entry, objects)
-        state["caller"] = visit.caller
+        caller = Caller(actor)
+        visit = Visit(caller, need, self._trail, entry, objects)
+        caller.begin = visit.begin
+        state["caller"] = caller
         try:
             visit.seen = await self._check(actor, need, params)
         except HubSpotDealsError as error:
             is_forbidden = isinstance(error, ForbiddenError)
-            self._note(visit, visit.ended(403 if is_forbidden else 404))
+            visit.note(visit.ended(403 if is_forbidden else 404))
             raise
         return visit
 
@@ -127,27 +154,11 @@ class Guard:
             owner.scan_id: owner.seq for owner in owners if actor.may_see(owner.organization_id)
         }
 
-    async def close_change(self, visit: _Visit, status: int) -> None:
-        """Write down how a change ended, before that is answered."""
-        if visit.number is not None:
-            await self._trail.end(visit.number, visit.ended(status))
-            visit.number = None
-
-    async def _write_down(self, visit: _Visit, answer: "_Answer") -> None:
-        if not visit.need.changes:
-            self._note(visit, visit.ended(answer.status, is_whole=answer.is_whole))
-        elif answer.status is None:
-            await self.close_change(visit, _FAILED)
-
-    def _note(self, visit: _Visit, entry: AuditEntry) -> None:
-        for object_id in visit.objects or (entry.object_id,):
-            self._trail.note(replace(entry, object_id=object_id))
-
 
 class _Answer:
     """The sending side of one request that was let in."""
 
-    def __init__(self, guard: Guard, visit: _Visit, send: Send) -> None:
+    def __init__(self, guard: Guard, visit: Visit, send: Send) -> None:
         self._guard = guard
         self._visit = visit
         self._send = send
@@ -163,7 +174,7 @@ class _Answer:
                 await self._say_unknown(gone)
                 return
             self.status = message["status"]
-            await self._guard.close_change(self._visit, message["status"])
+            await self._visit.close(message["status"])
         elif message["type"] == "http.response.body":
             self.is_whole = not message.get("more_body", False)
         await self._send(message)

@@ -20,6 +20,8 @@ class Need:
     """None: anybody may call it, and nobody writes it down."""
     changes: bool = False
     """It is written down before it is done, and how it ended before that is answered."""
+    names_itself: bool = False
+    """What it changes is not in its path: the route says it by `Caller.act_for` before it acts."""
     everywhere: bool = False
     """It is about all organizations, so only for callers who may see all of them."""
     tells_itself: bool = False
@@ -30,6 +32,7 @@ _OPEN: Final = Need(None)
 _READ: Final = Need(AccessLevel.READ)
 _ASK: Final = Need(AccessLevel.RUN)
 _RUN: Final = Need(AccessLevel.RUN, changes=True)
+_START: Final = Need(AccessLevel.RUN, changes=True, names_itself=True)
 _MAINTAIN: Final = Need(AccessLevel.ADMIN, changes=True, everywhere=True)
 
 NEEDS: Final[Mapping[str, Need]] = {
@@ -44,8 +47,8 @@ NEEDS: Final[Mapping[str, Need]] = {
     "list_scans": _READ,
     "get_scan_status": _READ,
     "get_extraction_status": Need(AccessLevel.READ, tells_itself=True),
-    "start_scan": _RUN,
-    "start_extraction": _RUN,
+    "start_scan": _START,
+    "start_extraction": _START,
     "pause_scan": _RUN,
     "resume_scan": _RUN,
     "cancel_scan": _RUN,

@@ -89,7 +89,7 @@ async def start_extraction(  # noqa: PLR0913, PLR0917 - what a start is made of
     """
     if "organization_id" not in body.config.model_fields_set and caller.only_organization:
         body.config.organization_id = caller.only_organization
-    caller.act_for(body.config.organization_id, body.config.scan_id)
+    await caller.act_for(body.config.organization_id, body.config.scan_id)
     return await scans.start_scan(
         pool,
         keys,

@@ -42,7 +42,7 @@ async def plan_scan(body: ScanCreate, planner: Plans, caller: Calling) -> Answer
 
     A rejected token is a 400 at `config.auth.accessToken`; a missing scope is part of the plan.
     """
-    caller.act_for(body.config.organization_id)
+    await caller.act_for(body.config.organization_id)
     return Answer(data=await planner.plan(body.to_config(), body.config.auth.access_token))
 
 

@@ -110,7 +110,7 @@ async def start_scan(  # noqa: PLR0913, PLR0917 - what a start is made of
     Every fault of the request is reported at once. The access token is checked for its form here
     and for its scopes as the run's first step.
     """
-    caller.act_for(body.config.organization_id, body.config.scan_id)
+    await caller.act_for(body.config.organization_id, body.config.scan_id)
     return await service.start_scan(
         pool,
         keys,

@@ -12,6 +12,7 @@ from api.access.open_mode import is_from_this_machine
 from api.access.tokens import TokenReader
 from api.database import ConnectionPool, read
 from api.errors import ForbiddenError, UnauthenticatedError
+from hubspot_deals.contract import AccessLevel
 from hubspot_deals.warehouse.api_keys import PREFIX, find_key, split_key
 
 KEY_SECONDS: Final = 5.0
@@ -62,7 +63,7 @@ class Credentials:
         if key is None:
             raise UnauthenticatedError.of_invalid()
         own = None if key.organizations is None else frozenset(key.organizations)
-        actor = Actor(f"key:{key.key_id}", own, key.level)
+        actor = Actor(f"key:{key.key_id}", own, AccessLevel(key.level))
         left = KEY_SECONDS if key.seconds_left is None else min(KEY_SECONDS, key.seconds_left)
         self._known[parts] = (began + left, actor)
         if len(self._known) > _MOST_KEYS:

@@ -81,7 +81,7 @@ class TokenReader:
         if not is_plain_text(subject) or len(subject) > _LONGEST_SUBJECT:
             raise UnauthenticatedError.of_invalid()
         level = AccessLevel(str(claims.get(self._level_claim)))
-        return Actor(f"jwt:{subject}", _organizations(claims[self._organizations_claim]), level)
+        return Actor(f"jwt:{subject}", _organizations(claims.get(self._organizations_claim)), level)
 
 
 def build_token_reader(settings: ApiSettings) -> TokenReader | None:

@@ -57,7 +57,7 @@ class GrantedKey:
     key_id: str
     organizations: list[str] | None
     """None: all of them."""
-    level: AccessLevel
+    level: str
     seconds_left: float | None
     """Until it expires; None: it does not."""
 

@@ -12,6 +12,7 @@ from api.access.credentials import Credentials
 from api.access.gate import AccessGate
 from api.access.guard import Guard
 from api.access.open_mode import check_mode
+from api.access.owners import Owners
 from api.access.route import check_routes
 from api.access.tokens import TokenReader, build_token_reader
 from api.access.trail import AuditTrail
@@ -193,7 +194,7 @@ def _lifespan(
             yield {
                 "settings": settings,
                 "credentials": Credentials(pool, tokens, is_open=settings.auth_mode == "open"),
-                "guard": Guard(pool, trail),
+                "guard": Guard(Owners(pool), trail),
                 "key_ring": key_ring,
                 "pool": pool,
                 "launcher": ScanLauncher(pool, chosen, background),

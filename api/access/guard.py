@@ -4,22 +4,20 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from typing import Final
 
 from starlette.types import Message, Receive, Scope, Send
 
 from api.access.actor import ANONYMOUS, Actor, Caller
 from api.access.levels import Need
+from api.access.owners import Owners
 from api.access.trail import AuditTrail
-from api.database import ConnectionPool, read
 from api.error_bodies import error_response
 from api.errors import ForbiddenError, UnauthenticatedError
 from api.logs import request_id
 from hubspot_deals.contract import SCAN_ID
 from hubspot_deals.errors import HubSpotDealsError, ScanNotFoundError
 from hubspot_deals.warehouse.audit_log import AuditEntry, AuditOutcome
-from hubspot_deals.warehouse.scans import find_owners
 
 _CHECKED: Final = ("scan_id", "other_scan_id")
 _REFUSED, _FAILED = 400, 500
@@ -38,7 +36,9 @@ class Visit:
     entry: AuditEntry
     objects: tuple[str, ...]
     seen: Mapping[str, int] | None = None
-    """Numbers (`seq`) of the scans that the caller was found to own; None: all are its own."""
+    """Numbers (`seq`) of the scans that the caller was found to own, if it does not own all."""
+    is_remembered: bool = False
+    """They were found some time ago."""
     number: int | None = None
     """Of the audit log's entry, where that was written before."""
     is_closed: bool = False
@@ -76,8 +76,8 @@ visit_of_request: ContextVar[Visit] = ContextVar("visit_of_request")
 class Guard:
     """Admits callers to routes and keeps the audit log of it."""
 
-    def __init__(self, pool: ConnectionPool, trail: AuditTrail) -> None:
-        self._pool = pool
+    def __init__(self, owners: Owners, trail: AuditTrail) -> None:
+        self._owners = owners
         self._trail = trail
 
     async def serve(
@@ -88,18 +88,14 @@ class Guard:
         Raises UnauthenticatedError, ForbiddenError or ScanNotFoundError for who may not have it.
         """
         visit = await self._admit(need, scope)
-        answer = _Answer(self, visit, send)
-        token = visit_of_request.set(visit)
-        try:
-            await handle(scope, receive, answer)
-        finally:
-            visit_of_request.reset(token)
-            if visit.number is None:
-                visit.note(visit.ended(answer.status, is_whole=answer.is_whole))
-            else:
-                await visit.close(answer.status or _FAILED)
+        answer = _Answer(self._owners, visit, send)
+        if await _serve(visit, handle, scope, receive, answer):
+            return
+        # What was remembered of the scan is out of date; nothing has been sent yet.
+        visit = await self._admit(need, scope, afresh=True)
+        await _serve(visit, handle, scope, receive, _Answer(self._owners, visit, send))
 
-    async def _admit(self, need: Need, scope: Scope) -> Visit:
+    async def _admit(self, need: Need, scope: Scope, *, afresh: bool = False) -> Visit:
         state, params = scope["state"], scope["path_params"]
         actor: Actor = state.get("actor", ANONYMOUS)
         if (refusal := state.get("refusal")) is not None:
@@ -119,59 +115,75 @@ class Guard:
         caller.begin = visit.begin
         state["caller"] = caller
         try:
-            visit.seen = await self._check(actor, need, params)
+            asked = self._asked(actor, need, params)
+            remembered = None if afresh or need.changes else self._owners.remember(actor, asked)
+            visit.is_remembered = remembered is not None
+            visit.seen = await self._look(actor, asked) if remembered is None else remembered
         except HubSpotDealsError as error:
             is_forbidden = isinstance(error, ForbiddenError)
             visit.note(visit.ended(403 if is_forbidden else 404))
             raise
         return visit
 
-    async def _check(
-        self, actor: Actor, need: Need, params: Mapping[str, str]
-    ) -> Mapping[str, int] | None:
+    @staticmethod
+    def _asked(actor: Actor, need: Need, params: Mapping[str, str]) -> list[str]:
+        """Return the scans that have to be the caller's; raises ForbiddenError."""
         assert actor.level is not None  # noqa: S101
         assert need.level is not None  # noqa: S101
         if not actor.level.includes(need.level):
             raise ForbiddenError.of_level(need.level)
         if actor.organizations is None:
-            return None
+            return []
         if need.everywhere:
             raise ForbiddenError.of_everything()
         # What cannot be an id is told by the route, which asks nobody about it.
         asked = [params[key] for key in _CHECKED if SCAN_ID.fullmatch(params.get(key, ""))]
-        if need.tells_itself or not asked:
-            return {}
-        seen = await self.owned(actor, asked)
+        return [] if need.tells_itself else asked
+
+    async def _look(self, actor: Actor, asked: list[str]) -> Mapping[str, int]:
+        seen = await self._owners.look(actor, asked)
         for scan_id in asked:
             if scan_id not in seen:
                 raise ScanNotFoundError(scan_id)
         return seen
 
-    async def owned(self, actor: Actor, scan_ids: list[str]) -> dict[str, int]:
-        """Return the numbers of those scans that are there and of the caller's organizations."""
-        owners = await read(self._pool, partial(find_owners, scan_ids=scan_ids))
-        return {
-            owner.scan_id: owner.seq for owner in owners if actor.may_see(owner.organization_id)
-        }
+
+async def _serve(
+    visit: Visit, handle: Handle, scope: Scope, receive: Receive, answer: "_Answer"
+) -> bool:
+    """Serve an admitted request; False if it has to be admitted anew, and nothing was sent."""
+    token = visit_of_request.set(visit)
+    try:
+        await handle(scope, receive, answer)
+    finally:
+        visit_of_request.reset(token)
+        if visit.number is not None:
+            await visit.close(answer.status or _FAILED)
+        elif not answer.is_stale:
+            visit.note(visit.ended(answer.status, is_whole=answer.is_whole))
+    return not answer.is_stale
 
 
 class _Answer:
     """The sending side of one request that was let in."""
 
-    def __init__(self, guard: Guard, visit: Visit, send: Send) -> None:
-        self._guard = guard
+    def __init__(self, owners: Owners, visit: Visit, send: Send) -> None:
+        self._owners = owners
         self._visit = visit
         self._send = send
         self._is_replaced = False
+        self.is_stale = False
         self.status: int | None = None
         self.is_whole = False
 
     async def __call__(self, message: Message) -> None:
-        if self._is_replaced:
+        if self._is_replaced or self.is_stale:
             return
         if message["type"] == "http.response.start":
             if (gone := await self._find_replaced()) is not None:
-                await self._say_unknown(gone)
+                self.is_stale = self._visit.is_remembered
+                if not self.is_stale:
+                    await self._say_unknown(gone)
                 return
             self.status = message["status"]
             await self._visit.close(message["status"])
@@ -188,7 +200,7 @@ class _Answer:
         seen = self._visit.seen
         if not seen or self._visit.need.changes:
             return None
-        now = await self._guard.owned(self._visit.caller.actor, list(seen))
+        now = await self._owners.look(self._visit.caller.actor, list(seen))
         return next((scan_id for scan_id, seq in seen.items() if now.get(scan_id) != seq), None)
 
     async def _say_unknown(self, scan_id: str) -> None:

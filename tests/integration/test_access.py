@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from api.access.credentials import KEY_SECONDS
 from api.access.levels import NEEDS
+from api.access.owners import Owners
 from api.access.route import GuardedRoute, check_routes
 from api.main import build_app, create_app
 from api.testing import serve
@@ -274,21 +275,19 @@ def test_a_route_without_level_keeps_the_application_from_starting():
 def test_an_id_that_was_taken_by_somebody_else_between_check_and_answer_is_unknown(
     service, database, monkeypatch
 ):
-    """The window is a moment, so the answer is held back by a lock until the id has moved on."""
+    """The window is a moment; here it is opened by whoever looks for the second time."""
     add_completed_scan(database, "scan-1")
     key, _ = add_key(database, organizations=["org-1"])
-    from api.access import guard as module  # noqa: PLC0415 - only here
+    original, calls = Owners.look, []
 
-    original, calls = module.Guard.owned, []
-
-    async def owned(self, actor, scan_ids):
+    async def look(self, actor, scan_ids):
         calls.append(scan_ids)
         if len(calls) == 2:
             database.execute("DELETE FROM hubspot_deals.scans WHERE scan_id = 'scan-1'")
             add_completed_scan(database, "scan-1", "org-2")
         return await original(self, actor, scan_ids)
 
-    monkeypatch.setattr(module.Guard, "owned", owned)
+    monkeypatch.setattr(Owners, "look", look)
 
     answer = service.get("/api/v1/scan/scan-1/status", headers=bearer(key))
 
@@ -366,3 +365,21 @@ def test_health_is_told_while_nobody_can_look_keys_up(api_settings, gateway):
         assert time.monotonic() < began + 2.5
         answer = client.get("/scan/list", headers=bearer(key))
         assert (answer.status_code, answer.json()["code"]) == (500, "DATABASE_UNAVAILABLE")
+
+
+def test_what_is_remembered_of_an_id_is_forgotten_with_its_scan(service, database):
+    mine, _ = add_key(database, organizations=["org-1"], level="read")
+    theirs, _ = add_key(database, organizations=["org-2"], level="read")
+
+    def status(key):
+        return service.get("/api/v1/results/scan-1/tables", headers=bearer(key)).status_code
+
+    for owner, other, organization in ((mine, theirs, "org-1"), (theirs, mine, "org-2")) * 2:
+        add_completed_scan(database, "scan-1", organization)
+        # Twice: the second time from what is remembered.
+        assert [status(owner), status(owner), status(other), status(owner)] == [200, 200, 404, 200]
+        database.execute("DELETE FROM hubspot_deals.scans")
+        assert [status(owner), status(other)] == [404, 404]
+        add_completed_scan(database, "scan-1", organization)
+        assert status(owner) == 200
+        database.execute("DELETE FROM hubspot_deals.scans")

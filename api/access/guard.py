@@ -2,28 +2,27 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
+from fastapi import Request, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from api.access.actor import ANONYMOUS, Actor, Caller
 from api.access.levels import Need
-from api.access.owners import Owners
+from api.access.owners import Named, Owners, named_in, unknown_error
 from api.access.trail import AuditTrail
-from api.error_bodies import error_response
 from api.errors import ForbiddenError, UnauthenticatedError
 from api.logs import request_id
-from hubspot_deals.contract import SCAN_ID
-from hubspot_deals.errors import HubSpotDealsError, ScanNotFoundError
+from hubspot_deals.errors import HubSpotDealsError
 from hubspot_deals.warehouse.audit_log import AuditEntry, AuditOutcome
 
-_CHECKED: Final = ("scan_id", "other_scan_id")
 _REFUSED, _FAILED = 400, 500
 _LONGEST_OBJECT: Final = 255
 
 Handle = Callable[[Scope, Receive, Send], Awaitable[None]]
+ErrorHandler = Callable[[Request, Exception], Awaitable[Response]]
 
 
 @dataclass(slots=True)
@@ -35,8 +34,8 @@ class Visit:
     trail: AuditTrail
     entry: AuditEntry
     objects: tuple[str, ...]
-    seen: Mapping[str, int] | None = None
-    """Numbers (`seq`) of the scans that the caller was found to own, if it does not own all."""
+    seen: Mapping[Named, int] = field(default_factory=dict)
+    """Numbers (`seq`) of the objects in the path that the caller was found to own."""
     is_remembered: bool = False
     """They were found some time ago."""
     number: int | None = None
@@ -88,12 +87,12 @@ class Guard:
         Raises UnauthenticatedError, ForbiddenError or ScanNotFoundError for who may not have it.
         """
         visit = await self._admit(need, scope)
-        answer = _Answer(self._owners, visit, send)
+        answer = _Answer(self._owners, visit, scope, send)
         if await _serve(visit, handle, scope, receive, answer):
             return
-        # What was remembered of the scan is out of date; nothing has been sent yet.
+        # What was remembered is out of date; nothing has been sent yet.
         visit = await self._admit(need, scope, afresh=True)
-        await _serve(visit, handle, scope, receive, _Answer(self._owners, visit, send))
+        await _serve(visit, handle, scope, receive, _Answer(self._owners, visit, scope, send))
 
     async def _admit(self, need: Need, scope: Scope, *, afresh: bool = False) -> Visit:
         state, params = scope["state"], scope["path_params"]
@@ -115,7 +114,7 @@ class Guard:
         caller.begin = visit.begin
         state["caller"] = caller
         try:
-            asked = self._asked(actor, need, params)
+            asked = _asked(actor, need, params)
             remembered = None if afresh or need.changes else self._owners.remember(actor, asked)
             visit.is_remembered = remembered is not None
             visit.seen = await self._look(actor, asked) if remembered is None else remembered
@@ -125,27 +124,25 @@ class Guard:
             raise
         return visit
 
-    @staticmethod
-    def _asked(actor: Actor, need: Need, params: Mapping[str, str]) -> list[str]:
-        """Return the scans that have to be the caller's; raises ForbiddenError."""
-        assert actor.level is not None  # noqa: S101
-        assert need.level is not None  # noqa: S101
-        if not actor.level.includes(need.level):
-            raise ForbiddenError.of_level(need.level)
-        if actor.organizations is None:
-            return []
-        if need.everywhere:
-            raise ForbiddenError.of_everything()
-        # What cannot be an id is told by the route, which asks nobody about it.
-        asked = [params[key] for key in _CHECKED if SCAN_ID.fullmatch(params.get(key, ""))]
-        return [] if need.tells_itself else asked
-
-    async def _look(self, actor: Actor, asked: list[str]) -> Mapping[str, int]:
+    async def _look(self, actor: Actor, asked: list[Named]) -> Mapping[Named, int]:
         seen = await self._owners.look(actor, asked)
-        for scan_id in asked:
-            if scan_id not in seen:
-                raise ScanNotFoundError(scan_id)
+        for named in asked:
+            if named not in seen:
+                raise unknown_error(named)
         return seen
+
+
+def _asked(actor: Actor, need: Need, params: Mapping[str, str]) -> list[Named]:
+    """Return what has to be the caller's; raises ForbiddenError."""
+    assert actor.level is not None  # noqa: S101
+    assert need.level is not None  # noqa: S101
+    if not actor.level.includes(need.level):
+        raise ForbiddenError.of_level(need.level)
+    if actor.organizations is None:
+        return []
+    if need.everywhere:
+        raise ForbiddenError.of_everything()
+    return [] if need.tells_itself else named_in(params)
 
 
 async def _serve(
@@ -167,9 +164,10 @@ async def _serve(
 class _Answer:
     """The sending side of one request that was let in."""
 
-    def __init__(self, owners: Owners, visit: Visit, send: Send) -> None:
+    def __init__(self, owners: Owners, visit: Visit, scope: Scope, send: Send) -> None:
         self._owners = owners
         self._visit = visit
+        self._scope = scope
         self._send = send
         self._is_replaced = False
         self.is_stale = False
@@ -191,26 +189,27 @@ class _Answer:
             self.is_whole = not message.get("more_body", False)
         await self._send(message)
 
-    async def _find_replaced(self) -> str | None:
-        """Return a scan that is not the one any more which the caller was found to own.
+    async def _find_replaced(self) -> Named | None:
+        """Return an object that is not the one any more which the caller was found to own.
 
         Between the check and the answer it can have been removed and its id taken by somebody
-        else. The same number before and after says that what was read in between was that scan.
+        else. The same number before and after says that what was read in between was that object.
         """
         seen = self._visit.seen
         if not seen or self._visit.need.changes:
             return None
-        now = await self._owners.look(self._visit.caller.actor, list(seen))
-        return next((scan_id for scan_id, seq in seen.items() if now.get(scan_id) != seq), None)
+        now = await self._owners.look(self._visit.caller.actor, seen)
+        return next((named for named, seq in seen.items() if now.get(named) != seq), None)
 
-    async def _say_unknown(self, scan_id: str) -> None:
-        error = ScanNotFoundError(scan_id)
-        response = error_response(404, "SCAN_NOT_FOUND", str(error), resource_id=scan_id)
-        self._is_replaced, self.status, self.is_whole = True, 404, True
-        await self._send(
-            {"type": "http.response.start", "status": 404, "headers": response.raw_headers}
-        )
-        await self._send({"type": "http.response.body", "body": bytes(response.body)})
+    async def _say_unknown(self, named: Named) -> None:
+        tell: ErrorHandler = self._scope["app"].exception_handlers[HubSpotDealsError]
+        response = await tell(Request(self._scope), unknown_error(named))
+        self._is_replaced, self.status, self.is_whole = True, response.status_code, True
+        await response(self._scope, _receive_nothing, self._send)
+
+
+async def _receive_nothing() -> Message:
+    return {"type": "http.disconnect"}
 
 
 def _writable(text: str) -> str:

@@ -137,15 +137,6 @@ class _CheckpointedScan(ScanRecord):
 
 
 @dataclass(frozen=True, slots=True)
-class ScanOwner:
-    """Whose a scan is; `seq` tells it from another one that had or will have its id."""
-
-    scan_id: str
-    seq: int
-    organization_id: str
-
-
-@dataclass(frozen=True, slots=True)
 class ScanStatistics:
     """Counts over all scans, or over one organization's."""
 
@@ -162,17 +153,6 @@ async def find_account(connection: AsyncConnection[Any], scan_id: str) -> str | 
         "SELECT account FROM hubspot_deals.credentials WHERE scan_id = %s", (scan_id,)
     )
     return await cursor.fetchone()
-
-
-async def find_owners(connection: AsyncConnection[Any], scan_ids: list[str]) -> list[ScanOwner]:
-    """Return whose these scans are, as far as they exist."""
-    cursor = connection.cursor(row_factory=class_row(ScanOwner))
-    await cursor.execute(
-        "SELECT s.scan_id, s.seq, s.organization_id FROM hubspot_deals.scans s"
-        f" WHERE s.scan_id = ANY(%s) AND {IS_VISIBLE}",
-        (scan_ids,),
-    )
-    return await cursor.fetchall()
 
 
 async def get_scan(connection: AsyncConnection[Any], scan_id: str) -> ScanRecord:

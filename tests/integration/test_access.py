@@ -280,12 +280,12 @@ def test_an_id_that_was_taken_by_somebody_else_between_check_and_answer_is_unkno
     key, _ = add_key(database, organizations=["org-1"])
     original, calls = Owners.look, []
 
-    async def look(self, actor, scan_ids):
-        calls.append(scan_ids)
+    async def look(self, actor, asked):
+        calls.append(list(asked))
         if len(calls) == 2:
             database.execute("DELETE FROM hubspot_deals.scans WHERE scan_id = 'scan-1'")
             add_completed_scan(database, "scan-1", "org-2")
-        return await original(self, actor, scan_ids)
+        return await original(self, actor, calls[-1])
 
     monkeypatch.setattr(Owners, "look", look)
 

@@ -29,6 +29,11 @@ _FORBIDDEN: Final = (
     "FORBIDDEN",
     "This needs the level `run`, which the key or token does not have",
 )
+_UNAVAILABLE: Final = (
+    "Tokens cannot be checked right now.",
+    "TOKEN_KEYS_UNAVAILABLE",
+    "Tokens cannot be checked right now: their issuer's keys do not come",
+)
 _CHALLENGE: Final = {
     "WWW-Authenticate": {
         "description": "What is missing (RFC 6750).",
@@ -50,12 +55,18 @@ def describe_access(document: dict[str, Any]) -> None:
 def _describe(operation: dict[str, Any], need: Need) -> None:
     operation["security"] = [{name: []} for name in _SCHEMES]
     operation["x-access-level"] = need.level
+    refused = ((401, _UNKNOWN), (403, _FORBIDDEN))
+    operation["responses"] |= {
+        str(status): {**_response(texts), "headers": _CHALLENGE} for status, texts in refused
+    }
+    operation["responses"].setdefault("503", _response(_UNAVAILABLE))
+
+
+def _response(texts: tuple[str, str, str]) -> dict[str, Any]:
+    described = describe_error(*texts)
+    content = described["content"]["application/json"]
     schema = {"$ref": "#/components/schemas/Error"}
-    for status, texts in ((401, _UNKNOWN), (403, _FORBIDDEN)):
-        described = describe_error(*texts)
-        content = described["content"]["application/json"]
-        operation["responses"][str(status)] = {
-            "description": described["description"],
-            "headers": _CHALLENGE,
-            "content": {"application/json": {**content, "schema": schema}},
-        }
+    return {
+        "description": described["description"],
+        "content": {"application/json": {**content, "schema": schema}},
+    }

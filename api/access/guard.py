@@ -55,6 +55,8 @@ class Visit:
 
     def note(self, entry: AuditEntry) -> None:
         """Write down what was read or refused, soon."""
+        if not self.need.is_noted:
+            return
         for object_id in self.objects or (entry.object_id,):
             self.trail.note(replace(entry, object_id=object_id))
 

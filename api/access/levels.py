@@ -24,6 +24,8 @@ class Need:
     """What it changes is not in its path: the route says it by `Caller.act_for` before it acts."""
     everywhere: bool = False
     """It is about all organizations, so only for callers who may see all of them."""
+    is_noted: bool = True
+    """It tells or changes data, so that the audit log has it."""
     tells_itself: bool = False
     """The route itself treats scans that the caller may not see like those that do not exist."""
 
@@ -68,7 +70,7 @@ NEEDS: Final[Mapping[str, Need]] = {
     "plan_scan": _ASK,
     "validate_token": _ASK,
     # The service.
-    "get_pipeline_info": _READ,
+    "get_pipeline_info": Need(AccessLevel.READ, is_noted=False),
     "get_statistics": _READ,
     "clean_up": _MAINTAIN,
     "detect_crashed": _MAINTAIN,

@@ -105,9 +105,10 @@ def test_reads_are_in_the_log_soon_with_whose_they_were(service, database):
     service.get("/api/v1/scan/list?organizationId=org-1", headers=bearer(key))
     service.get("/api/v1/scan/list?organizationId=org-2", headers=bearer(key))
     service.get("/api/v1/results/scan-1/download/csv?tableName=deals", headers=bearer(admin))
-    # Neither who is nobody nor what is open to anybody fills the log.
+    # Neither who is nobody nor what is nobody's data fills the log.
     service.get("/api/v1/scan/list")
     service.get("/api/v1/health", headers=bearer(key))
+    service.get("/api/v1/pipeline/info", headers=bearer(key))
 
     found = entries(database, 8)
     told = [(e.action, e.object_id, e.organization_id, e.outcome, e.status) for e in found[::-1]]

@@ -4,7 +4,6 @@ All of them are coroutines, for FastAPI sends any other function to a thread, wh
 most answers.
 """
 
-import re
 from typing import Annotated, Final
 
 from fastapi import Depends, Path, Request
@@ -12,11 +11,9 @@ from fastapi import Depends, Path, Request
 from api.database import ConnectionPool
 from api.errors import shorten
 from api.settings import ApiSettings
+from hubspot_deals.contract import SCAN_ID
 from hubspot_deals.errors import ScanNotFoundError
 from hubspot_deals.warehouse.credentials import KeyRing
-
-SCAN_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,255}", re.ASCII)
-"""The form of a scan id; always used with `fullmatch`, which takes no line break at the end."""
 
 _LONGEST_ECHO: Final = 255
 

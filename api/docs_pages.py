@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.staticfiles import StaticFiles
 
+from api.access.documents import describe_access
 from api.edge.description import describe_edge
 from api.edge.security import page_policy
 
@@ -31,6 +32,7 @@ def build_openapi(app: FastAPI) -> dict[str, Any]:
     describe_edge(document)
     for name in _UNUSED:
         document["components"]["schemas"].pop(name, None)
+    describe_access(document)
     return document
 
 

@@ -145,6 +145,73 @@ class SourceUnavailableError(PermanentError):
         )
 
 
+class UnauthenticatedError(PermanentError):
+    """Nobody knows who calls."""
+
+    def __init__(self, text: str, challenge: str) -> None:
+        self.headers = {"WWW-Authenticate": f'Bearer realm="hubspot-deals"{challenge}'}
+        super().__init__(text)
+
+    @classmethod
+    def of_missing(cls) -> "UnauthenticatedError":
+        """Build the error of a request without a credential."""
+        return cls(
+            "This request needs an API key or a token: send it as `Authorization: Bearer …`", ""
+        )
+
+    @classmethod
+    def of_invalid(cls) -> "UnauthenticatedError":
+        """Build the one error of everything that can be wrong with a credential."""
+        return cls(
+            "The API key or token is not valid: unknown, malformed, expired or revoked",
+            ', error="invalid_token"',
+        )
+
+
+class ForbiddenError(PermanentError):
+    """The caller is known, and may not do this."""
+
+    def __init__(self, text: str, scope: str = "") -> None:
+        wanted = f', scope="{scope}"' if scope else ""
+        challenge = f'Bearer realm="hubspot-deals", error="insufficient_scope"{wanted}'
+        self.headers = {"WWW-Authenticate": challenge}
+        super().__init__(text)
+
+    @classmethod
+    def of_level(cls, level: str) -> "ForbiddenError":
+        """Build the error of a caller who may do less than this."""
+        text = f"This needs the level `{level}`, which the key or token does not have"
+        return cls(text, level)
+
+    @classmethod
+    def of_organization(cls) -> "ForbiddenError":
+        """Build the error of a request that names an organization which is not the caller's."""
+        return cls("The key or token is not for the organization that the request names")
+
+    @classmethod
+    def of_everything(cls) -> "ForbiddenError":
+        """Build the error of a caller of some organizations where all are concerned."""
+        return cls("This is about all organizations, and the key or token is for some of them")
+
+    @classmethod
+    def in_open_mode(cls) -> "ForbiddenError":
+        """Build the error of a caller from elsewhere where callers are not asked who they are."""
+        return cls(
+            "This service runs with HUBSPOT_DEALS_AUTH_MODE=open, which is for callers on the same "
+            "machine without a proxy in between. For any other, set "
+            "HUBSPOT_DEALS_AUTH_MODE=required and make a key with `hubspot-deals keys create`"
+        )
+
+
+class KeySetUnavailableError(TransientError):
+    """The public keys that tokens are checked with cannot be had."""
+
+    retry_after = 30
+
+    def __init__(self) -> None:
+        super().__init__("Tokens cannot be checked right now: their issuer's keys do not come")
+
+
 class BodyError(HTTPException):
     """The request body could not be read as JSON: 400, or 413 and 408 where it did not end."""
 
@@ -175,6 +242,9 @@ _STATUSES: Final[Mapping[type[HubSpotDealsError], tuple[int, str]]] = {
     ConnectionPausedError: (409, "CONNECTION_PAUSED"),
     ConnectionPartitionsError: (409, "CONNECTION_PARTITIONS"),
     ConnectionAccountError: (409, "CONNECTION_ACCOUNT"),
+    UnauthenticatedError: (401, "UNAUTHORIZED"),
+    ForbiddenError: (403, "FORBIDDEN"),
+    KeySetUnavailableError: (503, "TOKEN_KEYS_UNAVAILABLE"),
 }
 
 _CONFLICTING: Final[Mapping[type[Exception], str]] = {
@@ -187,7 +257,8 @@ _CONFLICTING: Final[Mapping[type[Exception], str]] = {
 }
 
 _UNREAD: Final = {408: "BODY_TOO_SLOW", 413: "BODY_TOO_LARGE"}
-_TRY_LATER: Final = (HubSpotUnreachableError, PlanningBusyError)
+_TRY_LATER: Final = (HubSpotUnreachableError, PlanningBusyError, KeySetUnavailableError)
+_CHALLENGES: Final = (UnauthenticatedError, ForbiddenError)
 
 
 def shorten(text: str, longest: int) -> str:
@@ -269,7 +340,9 @@ async def _on_own_error(_: Request, error: Exception) -> Response:
         return unexpected_error(error)
     status, code = known
     wait = error.retry_after if isinstance(error, _TRY_LATER) else 0
-    headers = {"Retry-After": str(wait)} if wait else None
+    headers = {"Retry-After": str(wait)} if wait else {}
+    if isinstance(error, _CHALLENGES):
+        headers |= error.headers
     return error_response(status, code, str(error), headers=headers, **_subject_of(error))
 
 

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import orjson
 from fastapi import Request, Response
-from fastapi.routing import APIRoute
 
+from api.access.route import GuardedRoute
 from api.errors import BodyError
 
 _DRAIN_FACTOR: Final = 16
@@ -89,7 +89,7 @@ class _Names:
             raise BodyError(msg)
 
 
-class JsonRoute(APIRoute):
+class JsonRoute(GuardedRoute):
     """A route that reads its body through JsonRequest."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

@@ -9,6 +9,14 @@ import limits
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
+from api.access.credentials import Credentials
+from api.access.gate import AccessGate
+from api.access.guard import Guard
+from api.access.open_mode import check_mode
+from api.access.owners import Owners
+from api.access.route import check_routes
+from api.access.tokens import TokenReader, build_token_reader
+from api.access.trail import AuditTrail
 from api.certificates.endpoints import router as certificates_router
 from api.certificates.service import Auditor
 from api.connections.endpoints import router as connections_router
@@ -71,6 +79,8 @@ class State(TypedDict):
     """What lives as long as the application."""
 
     settings: ApiSettings
+    credentials: Credentials
+    guard: Guard
     key_ring: KeyRing
     pool: ConnectionPool
     launcher: ScanLauncher
@@ -96,7 +106,9 @@ def create_app(
     place of the Dagster that the settings name.
     """
     chosen = settings or load_settings(ApiSettings)
-    lifespan = _lifespan(chosen, KeyRing.parse(chosen.encryption_keys), gateway)
+    check_mode(chosen)
+    tokens = build_token_reader(chosen)
+    lifespan = _lifespan(chosen, KeyRing.parse(chosen.encryption_keys), tokens, gateway)
     return build_app(lifespan, cors_origins=chosen.cors_origins)
 
 
@@ -140,9 +152,12 @@ def build_app(lifespan: Lifespan | None = None, *, cors_origins: str = "") -> Fa
         app.include_router(router)
     add_docs_pages(app)
     add_error_handlers(app)
+    check_routes(app)
     app.state.meter = RequestMeter()
-    # The last one added is the first that a request meets.
+    # The last one added is the first that a request meets. All are inside the envelope, so that a
+    # refusal has its request id and its log line; limits are a caller's, who is known by then.
     app.add_middleware(RateLimits)
+    app.add_middleware(AccessGate)
     if cors_origins:
         allow_origins(app, cors_origins)
     app.add_middleware(RequestEnvelope, meter=app.state.meter)
@@ -189,7 +204,12 @@ async def _limiting(settings: ApiSettings) -> AsyncIterator[RateLimiter | None]:
         await counter.close()
 
 
-def _lifespan(settings: ApiSettings, key_ring: KeyRing, gateway: DagsterGateway | None) -> Lifespan:
+def _lifespan(
+    settings: ApiSettings,
+    key_ring: KeyRing,
+    tokens: TokenReader | None,
+    gateway: DagsterGateway | None,
+) -> Lifespan:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
         configure_logging(settings.log_format)
@@ -197,6 +217,8 @@ def _lifespan(settings: ApiSettings, key_ring: KeyRing, gateway: DagsterGateway 
             pool = build_pool(settings)
             await pool.open()
             stack.push_async_callback(pool.close)
+            trail = AuditTrail(pool)
+            stack.push_async_callback(trail.close)
             client = await stack.enter_async_context(build_dagster_client(settings))
             chosen = gateway or GraphQLGateway(client)
             probe = HealthProbe(pool, chosen, HubSpotReach(str(settings.hubspot_url)))
@@ -209,6 +231,8 @@ def _lifespan(settings: ApiSettings, key_ring: KeyRing, gateway: DagsterGateway 
             rate_limits = await stack.enter_async_context(_limiting(settings))
             yield {
                 "settings": settings,
+                "credentials": Credentials(pool, tokens, is_open=settings.auth_mode == "open"),
+                "guard": Guard(Owners(pool), trail),
                 "key_ring": key_ring,
                 "pool": pool,
                 "launcher": ScanLauncher(pool, chosen, background),

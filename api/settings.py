@@ -98,6 +98,28 @@ class ApiSettings(BaseSettings):
     download_processes: int = Field(
         default=5, ge=1, le=50, description="How many files are written at once; others wait."
     )
+    environment: Literal["development", "production"] = Field(
+        default="development", description="In `production` callers always need a credential."
+    )
+    auth_mode: Literal["open", "required"] = Field(
+        default="required",
+        description="`required`: callers need an API key or a JWT. `open`: they do not, but only "
+        "requests from this machine, without a proxy in between, are served.",
+    )
+    jwt_secret: SecretStr = Field(
+        default=SecretStr(""), description="Secret of HS256 tokens, 32 random bytes or more."
+    )
+    jwt_key_set: str = Field(
+        default="", description="Instead: https address or path of the issuer's public keys (JWKS)."
+    )
+    jwt_issuer: str = Field(default="", description="What `iss` of a token has to be.")
+    jwt_audience: str = Field(default="", description="What `aud` of a token has to be or hold.")
+    jwt_organizations_claim: str = Field(
+        default="organizations", min_length=1, description="Claim with the organizations, or `*`."
+    )
+    jwt_level_claim: str = Field(
+        default="level", min_length=1, description="Claim with `read`, `run` or `admin`."
+    )
     # An environment variable is a text, which a literal number would refuse.
     health_unhealthy_status: Annotated[Literal[500, 503], BeforeValidator(int)] = Field(
         default=503, description="HTTP status of the health check while the service is unhealthy."

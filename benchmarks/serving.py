@@ -137,6 +137,7 @@ def uvicorn_command(name: str, app: str, port: int, database: str, page: Path) -
         "HUBSPOT_DEALS_DATABASE_URL": database,
         "HUBSPOT_DEALS_ENCRYPTION_KEYS": _KEYS,
         "HUBSPOT_DEALS_RATE_LIMITS": "off",
+        "HUBSPOT_DEALS_AUTH_MODE": "open",
         "BENCHMARK_PAGE": str(page),
         "PYTHONPATH": str(_CHECKOUT),
     }

@@ -4,6 +4,7 @@ The REST facade, the Dagster code location, the command line and the tests impor
 it imports no framework, so that none of them drags another one's dependencies in.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
@@ -28,6 +29,9 @@ LAUNCH_EPOCH_TAG: Final = "hubspot_deals/launch_epoch"
 TABLE_NAMES: Final = ("users", "deals", "pipelines", "pipeline_stages", "deal_properties")
 DEFAULT_TABLE: Final = "users"
 
+SCAN_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,255}", re.ASCII)
+"""The form of a scan id; always used with `fullmatch`, which takes no line break at the end."""
+
 SCAN_TYPES: Final = ("user",)
 DEALS_TYPE: Final = "deals"
 """Another name for the same thing, in the words of the family's other interface."""
@@ -49,6 +53,19 @@ class ScanStatus(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     CRASHED = "crashed"
+
+
+class AccessLevel(StrEnum):
+    """What a caller may do; each level includes those before it."""
+
+    READ = "read"
+    RUN = "run"
+    ADMIN = "admin"
+
+    def includes(self, other: "AccessLevel") -> bool:
+        """Tell whether who may do this may do the other."""
+        order = list(AccessLevel)
+        return order.index(self) >= order.index(other)
 
 
 class Outcome(StrEnum):

@@ -74,6 +74,12 @@ class PipelineSettings(HubSpotSettings):
         le=36_500,
         description="Days after which the results of ended scans are removed; 0 keeps them.",
     )
+    audit_days: int = Field(
+        default=365,
+        ge=0,
+        le=36_500,
+        description="Days after which entries of the audit log are deleted; 0 keeps them.",
+    )
 
 
 def load_settings(settings: type[_Settings]) -> _Settings:

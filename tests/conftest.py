@@ -22,6 +22,14 @@ FAST = {"burst": 1_000_000, "search_per_second": 1_000, "search_lag_seconds": 0}
 _TEMPLATE = "template_migrated"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def open_mode() -> Iterator[None]:
+    """Let tests call the REST facade without a key, unless they say otherwise."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("HUBSPOT_DEALS_AUTH_MODE", "open")
+        yield
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[EmbeddedPostgres]:
     """A cluster of its own for the session, with one migrated database to copy from."""

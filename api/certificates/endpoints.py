@@ -4,13 +4,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 
+from api.access.route import GuardedRoute
 from api.certificates.schemas import ScanCertificate
 from api.certificates.service import Auditor
 from api.dependencies import ScanId
 from api.results.endpoints import GONE
 from api.schemas import Answer, error_responses
 
-router = APIRouter(prefix="/results", tags=["results"])
+router = APIRouter(prefix="/results", tags=["results"], route_class=GuardedRoute)
 
 
 async def get_auditor(request: Request) -> Auditor:

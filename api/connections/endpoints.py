@@ -4,6 +4,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response, status
 
+from api.access.actor import Calling
 from api.connections.fields import CONNECTION_ID
 from api.connections.schemas import (
     ChangedConnection,
@@ -108,6 +109,7 @@ async def create_connection(
     response: Response,
     body: ConnectionCreate,
     connections: Store,
+    caller: Calling,
     idempotency_key: IdempotencyKey = None,
 ) -> Answer[CreatedConnection]:
     """Connect a HubSpot account, to be kept current from now on.
@@ -115,6 +117,7 @@ async def create_connection(
     HubSpot is asked whose the token is and what it opens: one that it rejects, or that may not
     read deals, is a 400 at `auth.accessToken`. The first run begins within a minute.
     """
+    await caller.act_for(body.organization_id, body.connection_id)
     created = await connections.create(body, idempotency_key)
     response.headers["Location"] = f"{request.url.path}/{created.connection_id}"
     return Answer(data=created)
@@ -125,6 +128,7 @@ async def list_connections(  # noqa: PLR0913, PLR0917 - one parameter per parame
     request: Request,
     response: Response,
     connections: Store,
+    caller: Calling,
     organization_id: Annotated[
         OrganizationId | None,
         Query(alias="organizationId", description="Only this organization's connections."),
@@ -132,9 +136,10 @@ async def list_connections(  # noqa: PLR0913, PLR0917 - one parameter per parame
     limit: Limit = 20,
     cursor: CursorText = None,
 ) -> Answer[ConnectionPage]:
-    """List connections, newest first."""
-    mark = mark_of("connections", organization_id)
-    page = await connections.page(organization_id, _place(limit, mark, cursor))
+    """List the caller's connections, newest first."""
+    organizations = caller.organizations_within(organization_id)
+    mark = mark_of("connections", None if organizations is None else tuple(organizations))
+    page = await connections.page(organizations, _place(limit, mark, cursor))
     response.headers.update(_headers(request, page.pagination))
     return Answer(data=page)
 

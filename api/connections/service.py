@@ -200,14 +200,14 @@ class Connections:
             data=RemovedConnection(connection_id=connection_id),
         )
 
-    async def page(self, organization_id: str | None, place: Place) -> ConnectionPage:
-        """Return one page of connections, newest first."""
+    async def page(self, organizations: list[str] | None, place: Place) -> ConnectionPage:
+        """Return one page of these organizations' connections (None: all), newest first."""
         found, total = await read(
             self._pool,
             lambda connection: overview.page_of_connections(
                 # One more tells whether there are more.
                 connection,
-                organization_id,
+                organizations,
                 limit=place.limit + 1,
                 before=place.before,
             ),

@@ -4,6 +4,8 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Query, Request, Response, status
 
+from api.access.actor import Calling
+from api.access.route import GuardedRoute
 from api.cursors import page_headers
 from api.dependencies import Keys, Pool, Settings
 from api.dialect import service
@@ -50,7 +52,7 @@ _REPLACED: Final[dict[int | str, dict[str, Any]]] = {
 _FILE: Final[dict[int | str, dict[str, Any]]] = {200: {"description": "The file.", "content": FILE}}
 
 start_router = APIRouter(prefix="/scan", tags=[_TAG], route_class=JsonRoute)
-router = APIRouter(prefix="/scan", tags=[_TAG])
+router = APIRouter(prefix="/scan", tags=[_TAG], route_class=GuardedRoute)
 
 ExtractionId = Annotated[
     ScanIdField, Path(description="The scan's id.", examples=["weekly-sync-001"])
@@ -70,12 +72,16 @@ async def start_extraction(  # noqa: PLR0913, PLR0917 - what a start is made of
     keys: Keys,
     launcher: Launcher,
     settings: Settings,
+    caller: Calling,
     idempotency_key: IdempotencyKey = None,
 ) -> ScanAccepted:
     """Accept an extraction, also under the id of one that has ended.
 
     That one is extracted anew with this request; its result is served until the new one is there.
     """
+    if "organization_id" not in body.config.model_fields_set and caller.only_organization:
+        body.config.organization_id = caller.only_organization
+    await caller.act_for(body.config.organization_id, body.config.scan_id)
     return await scans.start_scan(
         pool,
         keys,
@@ -89,10 +95,10 @@ async def start_extraction(  # noqa: PLR0913, PLR0917 - what a start is made of
 
 @router.get("/status/{scan_id}", responses=error_responses(400))
 async def get_extraction_status(
-    scan_id: ExtractionId, pool: Pool
+    scan_id: ExtractionId, pool: Pool, caller: Calling
 ) -> Extraction | UnknownExtraction:
     """Tell where an extraction stands: always 200, and `not_found` where there is none."""
-    return await service.describe_extraction(pool, scan_id)
+    return await service.describe_extraction(pool, caller.actor, scan_id)
 
 
 @router.post("/cancel/{scan_id}", responses=error_responses(400, 404))

@@ -7,6 +7,7 @@ from typing import Final
 
 import orjson
 
+from api.access.actor import Actor
 from api.database import ConnectionPool, read
 from api.dialect.schemas import (
     ChangedExtraction,
@@ -47,13 +48,17 @@ class WrittenPage:
     numbers: PageNumbers
 
 
-async def describe_extraction(pool: ConnectionPool, scan_id: str) -> Extraction | UnknownExtraction:
-    """Say where a scan stands, also of one that does not exist."""
+async def describe_extraction(
+    pool: ConnectionPool, actor: Actor, scan_id: str
+) -> Extraction | UnknownExtraction:
+    """Say where a scan stands, also of one that does not exist, or not for this caller."""
     try:
         record, checkpoint = await read(
             pool, lambda connection: scans.get_scan_with_checkpoint(connection, scan_id)
         )
     except ScanNotFoundError:
+        return UnknownExtraction()
+    if not actor.may_see(record.organization_id):
         return UnknownExtraction()
     return project(record, checkpoint)
 

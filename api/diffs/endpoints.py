@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import AfterValidator
 
+from api.access.route import GuardedRoute
 from api.cursors import link_to_next
 from api.dependencies import ScanId, get_scan_id
 from api.diffs.schemas import DiffPage, DiffSummary, check_cursor
@@ -16,7 +17,7 @@ from api.results.endpoints import GONE, REPLACED
 from api.schemas import MAX_LIMIT, Answer, error_responses
 from hubspot_deals.exports.order import ExportFormat
 
-router = APIRouter(prefix="/results", tags=["results"])
+router = APIRouter(prefix="/results", tags=["results"], route_class=GuardedRoute)
 
 _, _NDJSON = MEDIA_TYPES[ExportFormat.NDJSON]
 _LINES: Final[dict[int | str, dict[str, Any]]] = {

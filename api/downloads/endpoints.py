@@ -4,6 +4,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
+from api.access.route import GuardedRoute
 from api.dependencies import ScanId
 from api.downloads.response import answer_download
 from api.downloads.schemas import DownloadManifest
@@ -12,7 +13,7 @@ from api.results.endpoints import GONE, REPLACED, Expand
 from api.schemas import Answer, describe_error, error_responses
 from hubspot_deals.exports.order import ExportFormat
 
-router = APIRouter(prefix="/results/{scan_id}/download", tags=["results"])
+router = APIRouter(prefix="/results/{scan_id}/download", tags=["results"], route_class=GuardedRoute)
 
 _BYTES: Final = {"schema": {"type": "string", "format": "binary"}}
 FILE: Final[dict[str, Any]] = {

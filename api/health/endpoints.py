@@ -5,6 +5,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
+from api.access.actor import Calling
+from api.access.route import GuardedRoute
 from api.dependencies import Pool, Settings
 from api.health import service
 from api.health.meter import RequestMeter
@@ -12,7 +14,7 @@ from api.health.probe import HealthProbe
 from api.health.schemas import Health, Statistics
 from api.schemas import OrganizationFilter, error_responses
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], route_class=GuardedRoute)
 
 
 async def get_probe(request: Request) -> HealthProbe:
@@ -56,14 +58,16 @@ async def get_statistics(
     request: Request,
     pool: Pool,
     meter: Meter,
+    caller: Calling,
     organization_id: OrganizationFilter = None,
 ) -> Statistics:
-    """Count scans and connections by status, and what this process has answered.
+    """Count the caller's scans and connections by status, and what this process has answered.
 
-    How current connections are kept is told of all of them together.
+    How current connections are kept is told of all that the caller may see together.
     """
     server = request.scope.get("server")
-    scans = await service.count_scans(pool, organization_id)
-    connections = await service.count_connections(pool, organization_id)
+    organizations = caller.organizations_within(organization_id)
+    scans = await service.count_scans(pool, organizations, organization_id)
+    connections = await service.count_connections(pool, organizations)
     readings = meter.read(server[1] if server else None)
     return service.describe_process(readings, scans, connections)

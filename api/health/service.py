@@ -74,22 +74,26 @@ def describe_process(
     )
 
 
-async def count_scans(pool: ConnectionPool, organization_id: str | None) -> ScanCounts:
-    """Count scans and what they extracted."""
-    counts = await read(pool, lambda connection: get_statistics(connection, organization_id))
+async def count_scans(
+    pool: ConnectionPool, organizations: list[str] | None, wanted: str | None
+) -> ScanCounts:
+    """Count scans of these organizations (None: all), of which one may have been asked for."""
+    counts = await read(pool, lambda connection: get_statistics(connection, organizations))
     return ScanCounts(
         total_jobs=counts.total,
         status_breakdown=counts.by_status,
         recent_jobs_7_days=counts.created_in_7_days,
         total_records_extracted=counts.records_extracted,
-        organization_filter=organization_id,
+        organization_filter=wanted,
         generated_at=datetime.now(UTC),
     )
 
 
-async def count_connections(pool: ConnectionPool, organization_id: str | None) -> ConnectionCounts:
-    """Count connections by status, and tell which is the stalest."""
-    every = await read(pool, lambda connection: list_all_connections(connection, organization_id))
+async def count_connections(
+    pool: ConnectionPool, organizations: list[str] | None
+) -> ConnectionCounts:
+    """Count connections of these organizations (None: all), and tell which is the stalest."""
+    every = await read(pool, lambda connection: list_all_connections(connection, organizations))
     ages = {
         record.connection_id: record.seconds_old
         for record in every

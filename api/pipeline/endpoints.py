@@ -2,12 +2,13 @@
 
 from fastapi import APIRouter
 
+from api.access.route import GuardedRoute
 from api.health.endpoints import Probe
 from api.pipeline import service
 from api.pipeline.schemas import PipelineInfo
 from api.schemas import Answer, error_responses
 
-router = APIRouter(prefix="/pipeline", tags=["pipeline"])
+router = APIRouter(prefix="/pipeline", tags=["pipeline"], route_class=GuardedRoute)
 
 
 @router.get("/info", responses=error_responses())

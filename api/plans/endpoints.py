@@ -4,6 +4,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Request
 
+from api.access.actor import Calling
 from api.json_body import JsonRoute
 from api.plans.schemas import Plan, TokenCheckCreate, TokenReport
 from api.plans.service import Planner
@@ -36,11 +37,12 @@ Plans = Annotated[Planner, Depends(get_planner)]
 
 
 @router.post("/scan/plan", responses=_ERRORS)
-async def plan_scan(body: ScanCreate, planner: Plans) -> Answer[Plan]:
+async def plan_scan(body: ScanCreate, planner: Plans, caller: Calling) -> Answer[Plan]:
     """Say what a start with this body would bring, ask HubSpot and take. Nothing is stored.
 
     A rejected token is a 400 at `config.auth.accessToken`; a missing scope is part of the plan.
     """
+    await caller.act_for(body.config.organization_id)
     return Answer(data=await planner.plan(body.to_config(), body.config.auth.access_token))
 
 

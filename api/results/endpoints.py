@@ -4,6 +4,7 @@ from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
+from api.access.route import GuardedRoute
 from api.dependencies import ScanId
 from api.errors import query_faults
 from api.results.filters import describe_parameters, read_selection
@@ -19,7 +20,7 @@ from api.schemas import (
     error_responses,
 )
 
-router = APIRouter(prefix="/results", tags=["results"])
+router = APIRouter(prefix="/results", tags=["results"], route_class=GuardedRoute)
 page_router = APIRouter(prefix="/results", tags=["results"], route_class=PageRoute)
 
 GONE: Final[dict[int | str, dict[str, Any]]] = {

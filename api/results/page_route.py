@@ -9,14 +9,13 @@ from dataclasses import replace
 from typing import Any, Final
 
 from fastapi import Request, Response
-from fastapi.routing import APIRoute
 
+from api.access.route import GuardedRoute
 from api.cursors import Cursor, page_headers
-from api.dependencies import SCAN_ID
 from api.errors import query_faults
 from api.results.service import PageRequest, ResultReader
 from api.schemas import MAX_LIMIT
-from hubspot_deals.contract import TABLE_NAMES
+from hubspot_deals.contract import SCAN_ID, TABLE_NAMES
 
 DEFAULT_LIMIT: Final = 100
 _KNOWN: Final = frozenset({"tableName", "limit", "offset", "snapshot", "cursor"})
@@ -24,7 +23,7 @@ _MOST_DIGITS: Final = 18
 """Of a number that certainly fits into 64 bits."""
 
 
-class PageRoute(APIRoute):
+class PageRoute(GuardedRoute):
     """A route whose ordinary requests are read here."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

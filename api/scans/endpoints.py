@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, Header, Query, Request, Response, status
 from pydantic import AfterValidator
 
+from api.access.actor import Calling
 from api.cursors import Cursor, page_headers
 from api.dependencies import Keys, Pool, ScanId, Settings
 from api.errors import query_faults
@@ -101,6 +102,7 @@ async def start_scan(  # noqa: PLR0913, PLR0917 - what a start is made of
     keys: Keys,
     launcher: Launcher,
     settings: Settings,
+    caller: Calling,
     idempotency_key: IdempotencyKey = None,
 ) -> ScanAccepted:
     """Accept a scan; it runs in the background.
@@ -108,6 +110,7 @@ async def start_scan(  # noqa: PLR0913, PLR0917 - what a start is made of
     Every fault of the request is reported at once. The access token is checked for its form here
     and for its scopes as the run's first step.
     """
+    await caller.act_for(body.config.organization_id, body.config.scan_id)
     return await service.start_scan(
         pool,
         keys,
@@ -123,6 +126,7 @@ async def list_scans(  # noqa: PLR0913, PLR0917 - one parameter per parameter of
     request: Request,
     response: Response,
     pool: Pool,
+    caller: Calling,
     organization_id: OrganizationFilter = None,
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Scans per page.")] = 20,
     offset: Offset = 0,
@@ -130,19 +134,18 @@ async def list_scans(  # noqa: PLR0913, PLR0917 - one parameter per parameter of
         str | None, Query(description="The last page's `nextCursor`, instead of `offset`.")
     ] = None,
 ) -> Answer[ScanPage]:
-    """List scans, newest first.
+    """List the caller's scans, newest first.
 
     By `cursor`, scans that are started meanwhile do not move the pages.
     """
+    organizations = caller.organizations_within(organization_id)
     after: Cursor | None = None
     if cursor is not None:
-        after = service.read_cursor(cursor, organization_id)
+        after = service.read_cursor(cursor, organizations)
         if after is None or "offset" in request.query_params:
             text = "Pass a page's nextCursor back unchanged, with the same organizationId, and no "
             raise query_faults((("cursor",), text + "offset"))
-    page = await service.page_of_scans(
-        pool, organization_id, limit=limit, offset=offset, after=after
-    )
+    page = await service.page_of_scans(pool, organizations, limit=limit, offset=offset, after=after)
     shown = page.pagination
     response.headers.update(
         page_headers(

@@ -10,10 +10,9 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
-from api.dependencies import SCAN_ID
 from api.errors import SourceUnavailableError
 from api.schemas import fault, is_plain_text
-from hubspot_deals.contract import ALL_PROPERTIES, DATE_FIELDS, DEALS_TYPE, SCAN_TYPES
+from hubspot_deals.contract import ALL_PROPERTIES, DATE_FIELDS, DEALS_TYPE, SCAN_ID, SCAN_TYPES
 
 MOST_PROPERTIES: Final = 2_000
 _MOST_USERS: Final = 10_000

@@ -86,19 +86,22 @@ async def get_scan(pool: ConnectionPool, runs: RunStatuses, scan_id: str) -> Sca
 
 async def page_of_scans(
     pool: ConnectionPool,
-    organization_id: str | None,
+    organizations: list[str] | None,
     *,
     limit: int,
     offset: int = 0,
     after: Cursor | None = None,
 ) -> ScanPage:
-    """Return one page of scans, newest first, from an offset or after a cursor of `read_cursor`."""
+    """Return a page of these organizations' scans (None: all), newest first.
+
+    It begins at an offset, or after a cursor of `read_cursor`.
+    """
     place = offset if after is None else after.position
     found, total = await read(
         pool,
         lambda connection: scans.page_of_scans(
             connection,
-            organization_id,
+            organizations,
             # One more tells whether there are more, also where scans come and go between pages.
             limit=limit + 1,
             offset=offset,
@@ -108,7 +111,7 @@ async def page_of_scans(
     heads = found[:limit]
     following: str | None = None
     if len(found) > limit:
-        mark = _list_mark(organization_id)
+        mark = _list_mark(organizations)
         following = Cursor(heads[-1].seq, place + len(heads), mark).to_text()
     return ScanPage(
         scans=[_summarize(head) for head in heads],
@@ -123,17 +126,17 @@ async def page_of_scans(
     )
 
 
-def read_cursor(text: str, organization_id: str | None) -> Cursor | None:
+def read_cursor(text: str, organizations: list[str] | None) -> Cursor | None:
     """Return where a page of this list begins; None if the text is no cursor of it.
 
     Its snapshot is the `seq` of the scan before, so that newer scans do not move the pages.
     """
     cursor = Cursor.from_text(text)
-    return cursor if cursor and cursor.mark == _list_mark(organization_id) else None
+    return cursor if cursor and cursor.mark == _list_mark(organizations) else None
 
 
-def _list_mark(organization_id: str | None) -> bytes:
-    return mark_of("scans", organization_id)
+def _list_mark(organizations: list[str] | None) -> bytes:
+    return mark_of("scans", None if organizations is None else tuple(organizations))
 
 
 async def cancel_scan(

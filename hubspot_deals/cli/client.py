@@ -70,12 +70,19 @@ class ResultReplacedError(RequestRefusedError):
 class ServiceClient:
     """The endpoints that the command line uses."""
 
-    def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        transport: httpx.BaseTransport | None = None,
+        *,
+        key: SecretStr | None = None,
+    ) -> None:
         self.url = url.rstrip("/")
         self._http = httpx.Client(
             base_url=f"{self.url}/api/v1/",
             timeout=_TIMEOUT_SECONDS,
             transport=transport,
+            headers={"Authorization": f"Bearer {key.get_secret_value().strip()}"} if key else {},
             # A proxy's loopback is not this machine's.
             trust_env=not is_loopback(self.url),
         )

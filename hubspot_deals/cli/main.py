@@ -6,6 +6,8 @@ from typing import Final
 
 import click
 
+from hubspot_deals.cli.api_keys import keys
+from hubspot_deals.cli.audit import audit
 from hubspot_deals.cli.certificate import certificate
 from hubspot_deals.cli.client import (
     RequestRefusedError,
@@ -62,7 +64,8 @@ def cli(ctx: click.Context) -> None:
     """Extract HubSpot deals into PostgreSQL.
 
     `up` starts the whole service on this machine; `plan`, `scan`, `results`, `diff`, `download`,
-    `certificate`, `connection` and `maintenance` talk to a running one.
+    `certificate`, `connection` and `maintenance` talk to a running one; `keys` and `audit` to its
+    database.
     """
     ctx.obj = ctx.obj or CommandLine()
 
@@ -80,6 +83,8 @@ for _command in (
     certificate,
     connection,
     maintenance,
+    keys,
+    audit,
 ):
     cli.add_command(_command)
 for _command in (pause, resume, cancel, remove):

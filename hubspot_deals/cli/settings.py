@@ -2,12 +2,15 @@
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 import httpx
+import psycopg
 from pydantic import Field, HttpUrl, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -15,6 +18,7 @@ from hubspot_deals.cli.client import ServiceClient
 from hubspot_deals.errors import ConfigurationError
 from hubspot_deals.local.ports import DEFAULT_API_PORT, LOOPBACK
 from hubspot_deals.settings import PREFIX, load_settings
+from hubspot_deals.warehouse.connections import open_connection
 
 DEFAULT_API_URL: Final = f"http://{LOOPBACK}:{DEFAULT_API_PORT}"
 
@@ -32,6 +36,12 @@ class CommandLineSettings(BaseSettings):
     )
     access_token: SecretStr | None = Field(
         default=None, description="HubSpot private-app token that `scan start` sends."
+    )
+    api_key: SecretStr | None = Field(
+        default=None, description="API key, or JWT, that the REST API is asked with."
+    )
+    database_url: SecretStr | None = Field(
+        default=None, description="PostgreSQL for `keys` and `audit`, as a libpq URL."
     )
     data_dir: Path = Field(
         default=Path(".hubspot-deals"), description="Folder of the embedded stack's data."
@@ -51,7 +61,26 @@ class CommandLine:
 
     def service(self) -> ServiceClient:
         """Return a client of the REST API."""
-        return ServiceClient(self._api_url(), self.transport)
+        return ServiceClient(self._api_url(), self.transport, key=self.settings.api_key)
+
+    @contextmanager
+    def database(self) -> Iterator[psycopg.Connection[Any]]:
+        """Open the database: of the environment, or of the stack that runs on the data folder.
+
+        Raises ConfigurationError when there is neither, or none that answers.
+        """
+        url = self.settings.database_url
+        if url is None and (known := self.stack_urls().get("database")):
+            url = SecretStr(known)
+        if url is None:
+            msg = f"No database: set {PREFIX}DATABASE_URL, or start a stack with hubspot-deals up."
+            raise ConfigurationError(msg)
+        try:
+            with open_connection(url) as connection:
+                yield connection
+        except psycopg.errors.UndefinedTable:
+            msg = "The database is not prepared: run python -m hubspot_deals.warehouse.migrate."
+            raise ConfigurationError(msg) from None
 
     def stack_urls(self) -> dict[str, str]:
         """Return the URLs of the stack that runs on the data folder, none when there is none."""

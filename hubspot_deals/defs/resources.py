@@ -23,6 +23,7 @@ class PipelineSettingsResource(dg.ConfigurableResource):  # type: ignore[type-ar
     request_timeout_seconds: float
     retry_seconds: float
     retention_days: int
+    audit_days: int
 
     def resolve(self) -> PipelineSettings:
         """Return the settings with their secrets, for use inside a run or a sensor tick."""

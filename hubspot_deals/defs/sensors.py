@@ -22,6 +22,8 @@ from hubspot_deals.defs.jobs import scan_deals
 from hubspot_deals.defs.partitions import scans_partitions
 from hubspot_deals.defs.resources import PipelineSettingsResource
 from hubspot_deals.warehouse import launches, removal
+from hubspot_deals.warehouse.audit_log import delete_old_entries
+from hubspot_deals.warehouse.connections import open_connection
 from hubspot_deals.warehouse.launches import StartedRun, WaitingScan
 from hubspot_deals.warehouse.removal import RemovedScan
 
@@ -195,12 +197,16 @@ def remove_scans(
 ) -> dg.SkipReason:
     """Delete what is left of removed scans: rows, Dagster's runs with their logs, partition keys.
 
-    With HUBSPOT_DEALS_RETENTION_DAYS it also removes the results of scans that ended so long ago.
+    With HUBSPOT_DEALS_RETENTION_DAYS it also removes the results of scans that ended so long ago,
+    and with HUBSPOT_DEALS_AUDIT_DAYS entries of the audit log that are so old.
     """
     settings = pipeline.resolve()
     database_url, give_up_at = settings.database_url, time.monotonic() + _REMOVAL_SECONDS
     if settings.retention_days:
         removal.mark_expired_results(database_url, days_old=settings.retention_days)
+    if settings.audit_days:
+        with open_connection(database_url) as connection:
+            delete_old_entries(connection, days_old=settings.audit_days)
     for removed in removal.find_removed_scans(database_url, limit=_SCANS_A_TICK):
         with _logged(context, f"Dagster still knows of scan {removed.scan_id}"):
             if time.monotonic() < give_up_at and _forget(context.instance, database_url, removed):

@@ -15,7 +15,7 @@ ENCRYPTION_KEYS: Final = f"{PREFIX}ENCRYPTION_KEYS"
 _SCHEMES: Final = ("postgresql", "postgres")
 _DAGSTER_SCHEMA: Final = "dagster"
 _SECRET_PARAMETERS: Final = ("password", "sslpassword")
-_OF_THE_COMMAND_LINE: Final = ("ACCESS_TOKEN", "API_URL", "DATA_DIR")
+_OF_THE_COMMAND_LINE: Final = ("ACCESS_TOKEN", "API_KEY", "API_URL", "DATA_DIR")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,8 @@ def child_environment(
     Dagster instance or an access token of the caller stays out.
     """
     return plain_environment(caller) | {
+        # Everything listens on loopback.
+        f"{PREFIX}AUTH_MODE": "open",
         **{name: value for name, value in caller.items() if _is_tuning(name)},
         f"{PREFIX}DATABASE_URL": addresses.database_url,
         f"{PREFIX}DAGSTER_STORAGE_URL": dagster_storage_url(addresses.database_url),

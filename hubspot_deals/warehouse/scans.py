@@ -176,21 +176,19 @@ async def get_scan_with_checkpoint(
 
 async def page_of_scans(
     connection: AsyncConnection[Any],
-    organization_id: str | None,
+    organizations: list[str] | None,
     *,
     limit: int,
     offset: int = 0,
     before: int | None = None,
 ) -> tuple[list[ScanHead], int]:
-    """Return one page of scans, newest first, and the number of all that match.
+    """Return one page of scans of these organizations (None: all), newest first, and their number.
 
     `before` the scan with that `seq`, if one is named: no other scan comes in between.
     """
-    # Two statements rather than an OR, so that each has a plan of its own.
-    own = "" if organization_id is None else "AND s.organization_id = %(organization)s"
+    own = _condition(organizations)
     older = "" if before is None else "AND s.seq < %(before)s"
-    values = {
-        "organization": organization_id,
+    values = _condition_values(organizations) | {
         "limit": limit,
         "offset": offset,
         "before": before,
@@ -207,6 +205,20 @@ async def page_of_scans(
         values,
     )
     return heads, await counter.fetchone() or 0
+
+
+def _condition(organizations: list[str] | None) -> str:
+    """Return a condition of its own for each case, so that each has a plan of its own."""
+    if organizations is None:
+        return ""
+    if len(organizations) == 1:
+        return "AND s.organization_id = %(organization)s"
+    return "AND s.organization_id = ANY(%(organizations)s)"
+
+
+def _condition_values(organizations: list[str] | None) -> dict[str, Any]:
+    only = organizations[0] if organizations and len(organizations) == 1 else None
+    return {"organization": only, "organizations": organizations}
 
 
 async def _select(
@@ -251,15 +263,15 @@ async def release_launch_claim(connection: AsyncConnection[Any], scan_id: str, e
 
 
 async def get_statistics(
-    connection: AsyncConnection[Any], organization_id: str | None = None
+    connection: AsyncConnection[Any], organizations: list[str] | None = None
 ) -> ScanStatistics:
-    """Count scans by status and the deals they extracted.
+    """Count scans of these organizations (None: all) by status, and the deals they extracted.
 
     What has ended is kept counted; what has not is few, and what it does can change any moment.
     """
-    own = "" if organization_id is None else "AND s.organization_id = %(organization)s"
     cursor = connection.cursor(row_factory=dict_row)
-    await cursor.execute(_STATISTICS.format(own=own), {"organization": organization_id})
+    statement = _STATISTICS.format(own=_condition(organizations))
+    await cursor.execute(statement, _condition_values(organizations))
     ended = await cursor.fetchone() or {}
     groups = ended["unfinished"]
     by_status = {outcome.value: ended[outcome] for outcome in Outcome if ended[outcome]}

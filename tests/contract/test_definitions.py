@@ -73,6 +73,7 @@ def _resource():
         hubspot_api_version="2026-03",
         chunk_rows=100,
         retention_days=0,
+        audit_days=0,
         chunk_seconds=1,
         searches_per_second=5,
         hubspot_share=1,

@@ -9,5 +9,5 @@ import pytest
 def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Leaves commands without the settings of whoever runs the tests."""
     monkeypatch.chdir(tmp_path)
-    for name in ("ACCESS_TOKEN", "API_URL", "DATA_DIR"):
+    for name in ("ACCESS_TOKEN", "API_KEY", "API_URL", "DATABASE_URL", "DATA_DIR"):
         monkeypatch.delenv(f"HUBSPOT_DEALS_{name}", raising=False)

@@ -113,6 +113,7 @@ def test_every_setting_of_the_example_environment_reaches_the_containers():
         f"{PREFIX}{name}"
         for name in (
             "ACCESS_TOKEN",
+            "API_KEY",
             "CODE_SERVER_HOST",
             "CODE_SERVER_PORT",
             "DAGSTER_STORAGE_URL",

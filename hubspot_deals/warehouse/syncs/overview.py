@@ -1,5 +1,6 @@
 """Connections and their runs as callers ask for them: look one up, list and count them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -118,15 +119,18 @@ async def get_connection(connection: AsyncConnection[Any], connection_id: str) -
 
 async def page_of_connections(
     connection: AsyncConnection[Any],
-    organization_id: str | None,
+    organizations: Sequence[str] | None,
     *,
     limit: int,
     before: int | None = None,
 ) -> tuple[list[ConnectionRecord], int]:
-    """Return connections from newest to oldest, after the one with a `seq`, and how many are."""
-    own = "" if organization_id is None else "AND c.organization_id = %(organization)s"
+    """Return connections from newest to oldest, after the one with a `seq`, and how many are.
+
+    Those of some organizations, or of all.
+    """
+    own = _own(organizations)
     older = "" if before is None else "AND c.seq < %(before)s"
-    values = {"organization": organization_id, "before": before, "limit": limit}
+    values = {"organizations": organizations, "before": before, "limit": limit}
     found = await _select(connection, f"{own} {older} ORDER BY c.seq DESC LIMIT %(limit)s", values)
     counter = connection.cursor(row_factory=scalar_row)
     await counter.execute(
@@ -136,11 +140,10 @@ async def page_of_connections(
 
 
 async def list_all_connections(
-    connection: AsyncConnection[Any], organization_id: str | None
+    connection: AsyncConnection[Any], organizations: Sequence[str] | None
 ) -> list[ConnectionRecord]:
-    """Return every connection, or every one of an organization."""
-    own = "" if organization_id is None else "AND c.organization_id = %(organization)s"
-    return await _select(connection, own, {"organization": organization_id})
+    """Return every connection, or every one of some organizations."""
+    return await _select(connection, _own(organizations), {"organizations": organizations})
 
 
 async def page_of_runs(
@@ -162,6 +165,10 @@ async def page_of_runs(
     counter = connection.cursor(row_factory=scalar_row)
     await counter.execute(f"SELECT count(*) {of_it}", values)
     return runs, await counter.fetchone() or 0
+
+
+def _own(organizations: Sequence[str] | None) -> str:
+    return "" if organizations is None else "AND c.organization_id = ANY(%(organizations)s)"
 
 
 async def _select(

@@ -1,0 +1,1 @@
+"""Who may call what, and the log of who did."""

@@ -1,0 +1,385 @@
+"""Who may call what, over HTTP on a real PostgreSQL: every route with an id, for every caller."""
+
+import re
+import time
+
+import jwt
+import pytest
+from fastapi.routing import APIRoute, iter_route_contexts
+from pydantic import SecretStr
+
+from api.access.credentials import KEY_SECONDS
+from api.access.levels import NEEDS
+from api.access.owners import Owners
+from api.access.route import GuardedRoute, check_routes
+from api.main import build_app, create_app
+from api.testing import serve
+from hubspot_deals.contract import AccessLevel
+from tests.integration.access_cases import add_completed_scan, add_key, bearer, start_body
+
+
+def operations_with_ids():
+    """Every method and path of the service in which a scan is named, of the document itself."""
+    paths = build_app().openapi()["paths"]
+    return sorted(
+        (method.upper(), path, operation["operationId"].removesuffix("_at_root"))
+        for path, methods in paths.items()
+        for method, operation in methods.items()
+        if "{" in path
+    )
+
+
+OPERATIONS = operations_with_ids()
+
+
+def ask(client, method, path, key, scan_id, other=None):
+    url = path.replace("{other_scan_id}", other or scan_id)
+    url = url.replace("{scan_id}", scan_id).replace("{format}", "csv")
+    query = {"table_name" if "/scan/" in path else "tableName": "deals"}
+    is_read = method == "GET" and path.endswith(("result", "result/{scan_id}", "{format}"))
+    return client.request(
+        method, url, headers=bearer(key) if key else {}, params=query if is_read else {}
+    )
+
+
+def told(answer, scan_id):
+    """Everything that an answer says, but what differs between any two answers."""
+    text = answer.text.replace(scan_id, "ID")
+    text = re.sub(r'"(request_id|timestamp)":"[^"]+"', "", text)
+    headers = {
+        name: value
+        for name, value in answer.headers.items()
+        if name not in {"date", "x-request-id"}
+    }
+    return answer.status_code, headers, text
+
+
+@pytest.fixture
+def service(api_settings, gateway):
+    """The REST facade as it is in production: nobody is let in without a key."""
+    settings = api_settings.model_copy(
+        update={"auth_mode": "required", "environment": "production"}
+    )
+    with serve(create_app(settings, gateway=gateway)) as client:
+        yield client
+
+
+@pytest.mark.parametrize(("method", "path", "name"), OPERATIONS)
+def test_each_caller_gets_from_a_route_with_an_id_what_it_may_have(
+    service, database, method, path, name
+):
+    # As long as the other one, so that lengths can be compared too.
+    scan, nowhere = "scan-of-mine1", "there-is-none"
+    add_completed_scan(database, scan)
+    add_completed_scan(database, f"{scan}-2")
+    before = database.execute("SELECT s::text FROM hubspot_deals.scans s").fetchall()
+    own, foreign = ["org-1"], ["org-2", "org-3"]
+    keys = {
+        "expired": add_key(database, organizations=own, expires="-1 second")[0],
+        "revoked": add_key(database, organizations=own, revoked=True)[0],
+        "foreign": add_key(database, organizations=foreign)[0],
+        "reader": add_key(database, organizations=own, level="read")[0],
+        "runner": add_key(database, organizations=own, level="run")[0],
+        "admin": add_key(database, organizations=None)[0],
+    }
+
+    # Nobody, and who is nobody any more.
+    for refused in (None, keys["expired"], keys["revoked"], keys["admin"][:-1] + "x"):
+        answer = ask(service, method, path, refused, scan)
+        assert answer.status_code == 401
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer ")
+        assert scan not in answer.text
+        unknown = ask(service, method, path, refused, nowhere)
+        assert told(answer, scan) == told(unknown, nowhere)
+
+    # Another organization's scan is one that does not exist.
+    there = ask(service, method, path, keys["foreign"], scan)
+    unknown = ask(service, method, path, keys["foreign"], nowhere)
+    assert told(there, scan) == told(unknown, nowhere)
+    assert there.status_code == (200 if name == "get_extraction_status" else 404)
+    assert "org-1" not in there.text
+
+    # Who may only read.
+    answer = ask(service, method, path, keys["reader"], scan, f"{scan}-2")
+    needed = NEEDS[name].level
+    assert answer.status_code in ({200, 202} if needed is AccessLevel.READ else {403}), answer.text
+    if answer.status_code == 403:
+        assert 'error="insufficient_scope", scope="run"' in answer.headers["WWW-Authenticate"]
+        unknown = ask(service, method, path, keys["reader"], nowhere)
+        assert told(answer, scan) == told(unknown, nowhere)
+    assert database.execute("SELECT s::text FROM hubspot_deals.scans s").fetchall() == before
+
+    # Who may do it: what comes then is the route's own answer.
+    for allowed in ("runner", "admin"):
+        answer = ask(service, method, path, keys[allowed], scan, f"{scan}-2")
+        has_gone = name.startswith("remove") and allowed == "admin"
+        assert answer.status_code == (404 if has_gone else answer.status_code)
+        assert has_gone or answer.status_code in {200, 202, 400}, answer.text
+        assert '"UNAUTHORIZED"' not in answer.text
+
+
+def test_a_diff_with_a_foreign_scan_is_one_with_an_unknown_scan(service, database):
+    add_completed_scan(database, "own")
+    add_completed_scan(database, "foreign", "org-2")
+    key, _ = add_key(database, organizations=["org-1"])
+
+    for old, new in (("own", "{}"), ("{}", "own")):
+        answers = [
+            service.get(
+                f"/results/{old.format(other)}/diff/{new.format(other)}", headers=bearer(key)
+            )
+            for other in ("foreign", "nowhere")
+        ]
+        assert told(answers[0], "foreign") == told(answers[1], "nowhere")
+        assert answers[0].status_code == 404
+
+
+def test_lists_and_sums_are_of_the_callers_organizations(service, database):
+    for number in range(6):
+        add_completed_scan(database, f"scan-{number}", f"org-{number % 3}")
+    key, _ = add_key(database, organizations=["org-0", "org-1"], level="read")
+    every, _ = add_key(database, organizations=None, level="read")
+
+    for prefix in ("", "/api/v1"):
+        first = service.get(f"{prefix}/scan/list?limit=3", headers=bearer(key))
+        page = first.json()["data"]
+        rest = service.get(first.links["next"]["url"], headers=bearer(key)).json()["data"]
+        assert [scan["scanId"] for scan in page["scans"] + rest["scans"]] == [
+            "scan-4",
+            "scan-3",
+            "scan-1",
+            "scan-0",
+        ]
+        assert page["pagination"]["total"] == 4
+        assert first.headers["X-Pagination-Total"] == "4"
+        sums = service.get(f"{prefix}/stats", headers=bearer(key)).json()["data"]
+        assert (sums["total_jobs"], sums["status_breakdown"]) == (4, {"completed": 4})
+        one = service.get(f"{prefix}/stats?organizationId=org-1", headers=bearer(key))
+        assert one.json()["data"]["total_jobs"] == 2
+        all_of_them = service.get(f"{prefix}/stats", headers=bearer(every)).json()["data"]
+        assert all_of_them["total_jobs"] == 6
+        for path in ("/scan/list", "/stats"):
+            answers = [
+                service.get(f"{prefix}{path}?organizationId={name}", headers=bearer(key))
+                for name in ("org-2", "org-of-nobody")
+            ]
+            assert [answer.status_code for answer in answers] == [403, 403]
+            assert told(answers[0], "-") == told(answers[1], "-")
+        # A cursor of another caller's list is none of this one's.
+        mine = page["pagination"]["nextCursor"]
+        assert (
+            service.get(f"{prefix}/scan/list?cursor={mine}", headers=bearer(every)).status_code
+            == 400
+        )
+
+
+@pytest.mark.parametrize("path", ["/scan/start", "/api/v1/scan/start", "/scan/plan"])
+def test_a_scan_is_started_and_planned_for_own_organizations_only(service, database, path):
+    key, _ = add_key(database, organizations=["org-1"], level="run")
+    reader, _ = add_key(database, organizations=["org-2"], level="read")
+
+    for name in ("org-2", "org-of-nobody"):
+        answer = service.post(path, json=start_body("scan-1", name), headers=bearer(key))
+        assert (answer.status_code, answer.json()["error_code"]) == (403, "FORBIDDEN")
+        assert name not in answer.text
+    answer = service.post(path, json=start_body("scan-1", "org-2"), headers=bearer(reader))
+    assert answer.status_code == 403
+    assert database.execute("SELECT count(*) FROM hubspot_deals.scans").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("path", ["/scan/start", "/api/v1/scan/start"])
+def test_a_taken_id_of_another_organization_tells_nothing_but_that_it_is_taken(
+    service, database, path
+):
+    add_completed_scan(database, "done", "org-2")
+    owner, _ = add_key(database, organizations=["org-2"], level="run")
+    key, _ = add_key(database, organizations=["org-1"], level="run")
+    started = start_body("active", "org-2")
+    assert service.post(path, json=started, headers=bearer(owner)).status_code == 202
+    removed = start_body("removed", "org-2")
+    assert service.post(path, json=removed, headers=bearer(owner)).status_code == 202
+    database.execute("UPDATE hubspot_deals.scans SET removal = 'scan' WHERE scan_id = 'removed'")
+
+    answers = {
+        scan_id: service.post(path, json=start_body(scan_id, "org-1"), headers=bearer(key))
+        for scan_id in ("done", "active", "removed")
+    }
+
+    assert len({told(answer, scan_id)[2] for scan_id, answer in answers.items()}) == 1
+    assert {answer.status_code for answer in answers.values()} == {409}
+    assert {answer.json()["code"] for answer in answers.values()} == {"SCAN_EXISTS"}
+
+
+def test_verb_first_starts_are_for_the_one_organization_of_their_key(service, database):
+    key, _ = add_key(database, organizations=["org-1"], level="run")
+    body = start_body("scan-1", "-")
+    del body["config"]["organizationId"]
+
+    assert service.post("/scan/start", json=body, headers=bearer(key)).status_code == 202
+
+    row = database.execute("SELECT organization_id FROM hubspot_deals.scans").fetchone()
+    assert row == ("org-1",)
+
+
+@pytest.mark.parametrize("path", ["cleanup", "detect-crashed"])
+@pytest.mark.parametrize(
+    ("organizations", "level", "expected"),
+    [(None, "admin", 200), (["org-1"], "admin", 403), (None, "run", 403)],
+)
+def test_maintenance_is_for_administrators_of_everything(
+    service, database, path, organizations, level, expected
+):
+    key, _ = add_key(database, organizations=organizations, level=level)
+
+    answer = service.post(f"/api/v1/maintenance/{path}", headers=bearer(key))
+
+    assert answer.status_code == expected
+
+
+@pytest.mark.parametrize(
+    "path", ["/health", "/api/v1/health", "/docs", "/redoc", "/openapi.json", "/api/v1/docs"]
+)
+@pytest.mark.parametrize("headers", [{}, {"X-API-Key": "hsd_wrong"}])
+def test_health_and_documentation_are_open(service, path, headers):
+    assert service.get(path, headers=headers).status_code == 200
+
+
+def test_every_route_has_a_declared_level_and_no_declaration_is_left_over():
+    app = build_app()
+    routes = [context.original_route for context in iter_route_contexts(app.routes)]
+    names = {getattr(route, "name", None) or route.path for route in routes}
+
+    assert names == set(NEEDS)
+    for route in routes:
+        assert NEEDS[getattr(route, "name", None) or route.path].level is None or isinstance(
+            route, GuardedRoute
+        )
+
+
+def test_a_route_without_level_keeps_the_application_from_starting():
+    app = build_app()
+
+    async def forgotten():
+        return {}
+
+    app.get("/forgotten")(forgotten)
+    with pytest.raises(LookupError, match="forgotten"):
+        check_routes(app)
+
+    app.router.routes.pop()
+    app.router.routes.append(APIRoute("/list", forgotten, name="list_scans"))
+    with pytest.raises(LookupError, match="GuardedRoute"):
+        check_routes(app)
+
+
+def test_an_id_that_was_taken_by_somebody_else_between_check_and_answer_is_unknown(
+    service, database, monkeypatch
+):
+    """The window is a moment; here it is opened by whoever looks for the second time."""
+    add_completed_scan(database, "scan-1")
+    key, _ = add_key(database, organizations=["org-1"])
+    original, calls = Owners.look, []
+
+    async def look(self, actor, asked):
+        calls.append(list(asked))
+        if len(calls) == 2:
+            database.execute("DELETE FROM hubspot_deals.scans WHERE scan_id = 'scan-1'")
+            add_completed_scan(database, "scan-1", "org-2")
+        return await original(self, actor, calls[-1])
+
+    monkeypatch.setattr(Owners, "look", look)
+
+    answer = service.get("/api/v1/scan/scan-1/status", headers=bearer(key))
+
+    monkeypatch.undo()
+    unknown = service.get("/api/v1/scan/scan-0/status", headers=bearer(key))
+    assert told(answer, "scan-1") == told(unknown, "scan-0")
+
+
+def test_a_token_and_a_key_are_taken_in_each_documented_place(api_settings, gateway, database):
+    secret = "r8Yw2-Zq5LxN0vKp7TfHs3JdB6mGcE1uA9oRiQ4"
+    settings = api_settings.model_copy(
+        update={
+            "auth_mode": "required",
+            "jwt_secret": SecretStr(secret),
+            "jwt_issuer": "issuer",
+            "jwt_audience": "deals",
+        }
+    )
+    claims = {"iss": "issuer", "aud": "deals", "sub": "me", "exp": time.time() + 60}
+    claims |= {"organizations": ["org-1"], "level": "read"}
+    token, forged = (jwt.encode(claims, key, "HS256") for key in (secret, secret[::-1]))
+    key, _ = add_key(database, organizations=["org-1"], level="read")
+
+    def status(*headers):
+        return client.get("/api/v1/scan/list", headers=headers).status_code
+
+    with serve(create_app(settings, gateway=gateway)) as client:
+        for good in (f"Bearer {token}", f"bearer  {token}", f"Bearer {key}"):
+            assert status(("Authorization", good)) == 200
+        assert status(("X-API-Key", key)) == 200
+        for bad in (f"Bearer {forged}", f"Basic {key}", key, "Bearer", "Bearer " + "A" * 20_000):
+            assert status(("Authorization", bad)) == 401
+        assert status(("X-API-Key", key), ("Authorization", f"Bearer {key}")) == 401
+        assert status(("X-API-Key", key), ("X-API-Key", key)) == 401
+
+
+def test_a_key_that_is_revoked_or_runs_out_is_refused_after_a_moment(service, database):
+    revoked, key_id = add_key(database, organizations=["org-1"])
+    short, _ = add_key(database, organizations=["org-1"], expires="1.5 seconds")
+    for key in (revoked, short):
+        assert service.get("/scan/list", headers=bearer(key)).status_code == 200
+    used = database.execute("SELECT count(last_used_at) FROM hubspot_deals.api_keys").fetchone()
+    assert used == (2,)
+    database.execute(
+        "UPDATE hubspot_deals.api_keys SET revoked_at = now() WHERE key_id = %s", (key_id,)
+    )
+
+    began = time.monotonic()
+    for key in (short, revoked):
+        while service.get("/scan/list", headers=bearer(key)).status_code != 401:
+            assert time.monotonic() < began + KEY_SECONDS + 2
+            time.sleep(0.05)
+
+
+def test_open_mode_says_to_a_caller_behind_a_proxy_what_to_do(client):
+    answer = client.get("/api/v1/scan/list", headers={"X-Forwarded-For": "203.0.113.7"})
+
+    assert (answer.status_code, answer.json()["error_code"]) == (403, "FORBIDDEN")
+    assert "HUBSPOT_DEALS_AUTH_MODE=required" in answer.json()["message"]
+    assert client.get("/api/v1/scan/list").status_code == 200
+    assert client.get("/health", headers={"X-Forwarded-For": "203.0.113.7"}).status_code == 200
+
+
+def test_health_is_told_while_nobody_can_look_keys_up(api_settings, gateway):
+    settings = api_settings.model_copy(
+        update={
+            "auth_mode": "required",
+            "database_url": SecretStr("postgresql://nobody@127.0.0.1:1/none"),
+        }
+    )
+    key = "hsd_00000001_" + "0" * 43
+    with serve(create_app(settings, gateway=gateway)) as client:
+        began = time.monotonic()
+        assert client.get("/health", headers=bearer(key)).status_code == 503
+        assert time.monotonic() < began + 2.5
+        answer = client.get("/scan/list", headers=bearer(key))
+        assert (answer.status_code, answer.json()["code"]) == (500, "DATABASE_UNAVAILABLE")
+
+
+def test_what_is_remembered_of_an_id_is_forgotten_with_its_scan(service, database):
+    mine, _ = add_key(database, organizations=["org-1"], level="read")
+    theirs, _ = add_key(database, organizations=["org-2"], level="read")
+
+    def status(key):
+        return service.get("/api/v1/results/scan-1/tables", headers=bearer(key)).status_code
+
+    for owner, other, organization in ((mine, theirs, "org-1"), (theirs, mine, "org-2")) * 2:
+        add_completed_scan(database, "scan-1", organization)
+        # Twice: the second time from what is remembered.
+        assert [status(owner), status(owner), status(other), status(owner)] == [200, 200, 404, 200]
+        database.execute("DELETE FROM hubspot_deals.scans")
+        assert [status(owner), status(other)] == [404, 404]
+        add_completed_scan(database, "scan-1", organization)
+        assert status(owner) == 200
+        database.execute("DELETE FROM hubspot_deals.scans")

@@ -25,7 +25,11 @@
         ├── ScanStateError
         ├── ResultsRemovedError
         ├── IncompleteScanError
-        └── DealsMissingError
+        ├── DealsMissingError
+        ├── WebhookNotFoundError
+        ├── DeliveryNotFoundError
+        ├── WebhookDisabledError
+        └── WebhookLimitError
 
 The text of an error says what was attempted, what came back and what to do. No text carries a
 credential: errors are stored by Dagster and shown to callers.
@@ -305,3 +309,34 @@ class DealsMissingError(PermanentError):
             "served. Run the partition again in Dagster, or start a new scan; if these deals are "
             "missing again, HubSpot leaves them out of its list, and its support has to know."
         )
+
+
+class WebhookNotFoundError(PermanentError):
+    """No webhook has this id."""
+
+    def __init__(self, webhook_id: str) -> None:
+        self.webhook_id = webhook_id
+        super().__init__(f"No webhook found with ID: {webhook_id}")
+
+
+class DeliveryNotFoundError(PermanentError):
+    """A webhook has no delivery with this id, or not any more."""
+
+    def __init__(self, delivery_id: str) -> None:
+        self.delivery_id = delivery_id
+        super().__init__(f"No delivery found with ID: {delivery_id}")
+
+
+class WebhookDisabledError(PermanentError):
+    """Something was to be sent to a webhook that is disabled."""
+
+    def __init__(self, webhook_id: str) -> None:
+        self.webhook_id = webhook_id
+        super().__init__(f"Webhook '{webhook_id}' is disabled; enable it first")
+
+
+class WebhookLimitError(PermanentError):
+    """An organization has as many webhooks as it may have."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"An organization has {limit} webhooks at most; delete one first")

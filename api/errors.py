@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from api.error_bodies import error_response, nest_faults
 from hubspot_deals.errors import (
+    DeliveryNotFoundError,
     HubSpotDealsError,
     IdempotencyConflictError,
     PermanentError,
@@ -22,6 +23,9 @@ from hubspot_deals.errors import (
     ScanNotFoundError,
     ScanStateError,
     TransientError,
+    WebhookDisabledError,
+    WebhookLimitError,
+    WebhookNotFoundError,
 )
 
 logger = logging.getLogger(__name__)
@@ -165,6 +169,19 @@ _STATUSES: Final[Mapping[type[HubSpotDealsError], tuple[int, str]]] = {
     PlanningBusyError: (503, "PLANNING_BUSY"),
     PlanningFailedError: (500, "PLANNING_FAILED"),
     SourceUnavailableError: (400, "SOURCE_UNAVAILABLE"),
+    WebhookNotFoundError: (404, "WEBHOOK_NOT_FOUND"),
+    DeliveryNotFoundError: (404, "DELIVERY_NOT_FOUND"),
+    WebhookDisabledError: (409, "WEBHOOK_DISABLED"),
+    WebhookLimitError: (409, "WEBHOOK_LIMIT"),
+}
+
+_CONFLICTING_FIELDS: Final[Mapping[type[Exception], str]] = {
+    ScanExistsError: "config.scanId",
+    ScanActiveError: "config.scanId",
+    IdempotencyConflictError: "Idempotency-Key",
+    SnapshotReplacedError: "snapshot",
+    WebhookDisabledError: "enabled",
+    WebhookLimitError: "organizationId",
 }
 
 _TRY_LATER: Final = (HubSpotUnreachableError, PlanningBusyError)
@@ -247,15 +264,15 @@ async def _on_own_error(_: Request, error: Exception) -> Response:
 
 def _subject_of(error: Exception) -> dict[str, Any]:
     """Say what an error is about: a scan, or a part of the request."""
+    if (field := _CONFLICTING_FIELDS.get(type(error))) is not None:
+        return {"conflicting_field": field}
     match error:
         case ScanNotFoundError() | ResultsRemovedError():
             return {"resource_id": error.scan_id}
-        case ScanExistsError() | ScanActiveError():
-            return {"conflicting_field": "config.scanId"}
-        case IdempotencyConflictError():
-            return {"conflicting_field": "Idempotency-Key"}
-        case SnapshotReplacedError():
-            return {"conflicting_field": "snapshot"}
+        case WebhookNotFoundError():
+            return {"resource_id": error.webhook_id}
+        case DeliveryNotFoundError():
+            return {"resource_id": error.delivery_id}
         case SourceUnavailableError():
             return {"validation_errors": {"config": {"type": [str(error)]}}}
         case _:

@@ -43,6 +43,10 @@ from api.scans.remover import ScanRemover
 from api.scans.run_statuses import RunStatuses
 from api.scans.stopper import RunStopper
 from api.settings import ApiSettings
+from api.webhooks.addresses import AddressPolicy, Guard, parse_networks, parse_ports
+from api.webhooks.deliverer import Deliverer
+from api.webhooks.endpoints import router as webhooks_router
+from api.webhooks.sender import Sender
 from hubspot_deals.settings import load_settings
 from hubspot_deals.warehouse.credentials import KeyRing
 
@@ -75,6 +79,7 @@ class State(TypedDict):
     downloads: Downloads
     planner: Planner
     diffs: DiffReader
+    webhook_guard: Guard
 
 
 def create_app(
@@ -86,7 +91,8 @@ def create_app(
     place of the Dagster that the settings name.
     """
     chosen = settings or load_settings(ApiSettings)
-    return build_app(_lifespan(chosen, KeyRing.parse(chosen.encryption_keys), gateway))
+    key_ring, policy = KeyRing.parse(chosen.encryption_keys), build_address_policy(chosen)
+    return build_app(_lifespan(chosen, key_ring, policy, gateway))
 
 
 def build_app(lifespan: Lifespan | None = None) -> FastAPI:
@@ -119,6 +125,7 @@ def build_app(lifespan: Lifespan | None = None) -> FastAPI:
         start_router,
         pipeline_router,
         maintenance_router,
+        webhooks_router,
         health_router,
         verb_first_router,
     ):
@@ -153,7 +160,21 @@ def build_downloads(settings: ApiSettings, pool: ConnectionPool) -> Downloads:
     return Downloads(pool, spool, keep_seconds=60 * settings.download_minutes)
 
 
-def _lifespan(settings: ApiSettings, key_ring: KeyRing, gateway: DagsterGateway | None) -> Lifespan:
+def build_address_policy(settings: ApiSettings) -> AddressPolicy:
+    """Build what says where webhooks may be sent; raises ConfigurationError."""
+    return AddressPolicy(
+        allowed=parse_networks(settings.webhook_allowed_networks),
+        ports=parse_ports(settings.webhook_ports),
+        allow_http=settings.webhook_allow_http,
+    )
+
+
+def _lifespan(
+    settings: ApiSettings,
+    key_ring: KeyRing,
+    policy: AddressPolicy,
+    gateway: DagsterGateway | None,
+) -> Lifespan:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
         configure_logging(settings.log_format)
@@ -169,6 +190,16 @@ def _lifespan(settings: ApiSettings, key_ring: KeyRing, gateway: DagsterGateway 
             stack.push_async_callback(background.close)
             downloads = build_downloads(settings, pool)
             stack.push_async_callback(downloads.close)
+            guard = Guard(policy)
+            deliverer = Deliverer(
+                pool,
+                key_ring,
+                Sender(guard),
+                concurrency=settings.webhook_concurrency,
+                log_days=settings.webhook_log_days,
+            )
+            deliverer.start()
+            stack.push_async_callback(deliverer.close)
             yield {
                 "settings": settings,
                 "key_ring": key_ring,
@@ -183,6 +214,7 @@ def _lifespan(settings: ApiSettings, key_ring: KeyRing, gateway: DagsterGateway 
                 "downloads": downloads,
                 "planner": Planner(),
                 "diffs": DiffReader(pool),
+                "webhook_guard": guard,
             }
 
     return lifespan

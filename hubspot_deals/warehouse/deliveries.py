@@ -64,8 +64,8 @@ _RECORD: Final = f"""
         ended_at = CASE WHEN %(status)s <> 'pending' THEN now() END,
         attempts = CASE WHEN jsonb_array_length(attempts) >= {_MOST_ATTEMPTS_KEPT}
             THEN attempts - 0 ELSE attempts END || %(attempt)s
-    WHERE seq = %(seq)s AND status <> 'delivered'
-    AND (next_attempt_at = %(claimed_until)s OR %(status)s = 'delivered')
+    WHERE seq = %(seq)s AND (status = 'pending' AND next_attempt_at = %(claimed_until)s
+        OR %(status)s = 'delivered' AND status <> 'delivered')
 """
 
 
@@ -176,7 +176,7 @@ async def send_test(
         " SELECT %(webhook)s, event_id FROM event RETURNING delivery_id",
         {"type": TEST_TYPE, "data": Jsonb(data), "webhook": webhook_id},
     )
-    return await get_delivery(connection, webhook_id, await cursor.fetchone())
+    return await get_delivery(connection, webhook_id, str(await cursor.fetchone()))
 
 
 async def replay(connection: AsyncConnection[Any], webhook_id: str, delivery_id: str) -> Delivery:

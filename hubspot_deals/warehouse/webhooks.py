@@ -122,7 +122,7 @@ async def create_webhook(
             "SELECT count(*) FROM hubspot_deals.webhooks WHERE organization_id = %s",
             (new.organization_id,),
         )
-        if await counter.fetchone() >= MOST_WEBHOOKS:
+        if (await counter.fetchone() or 0) >= MOST_WEBHOOKS:
             raise WebhookLimitError(MOST_WEBHOOKS)
         await connection.execute(
             "INSERT INTO hubspot_deals.webhooks (webhook_id, organization_id, url, receiver,"

@@ -8,13 +8,12 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Final
 
 import psycopg
-from psycopg_pool import PoolClosed, PoolTimeout
 from pydantic import SecretStr
 
 from api.database import ConnectionPool
@@ -49,7 +48,6 @@ PER_ORGANIZATION: Final = 16
 _GONE: Final = 410
 _GONE_REASON: Final = "The receiver answered 410 Gone"
 _IDLE_SECONDS: Final = 1
-_TROUBLE_SECONDS: Final = 5
 _CRASH_SECONDS: Final = 15
 _SWEEP_SECONDS: Final = 10 * _MINUTE
 _LAST_WORDS_SECONDS: Final = 2
@@ -95,7 +93,7 @@ class Deliverer:
         left = dict(self._in_flight)
         await _cancel(list(left))
         if left:
-            with suppress(psycopg.Error, PoolTimeout, PoolClosed):
+            with _going_on():
                 async with self._pool.connection() as connection:
                     await deliveries.release(connection, list(left.values()))
         await self._sender.close()
@@ -103,15 +101,11 @@ class Deliverer:
     async def _send_due(self) -> None:
         while True:
             self._may_claim.clear()
-            try:
-                claimed = await self._claim()
-            except (psycopg.Error, PoolTimeout) as error:
-                logger.warning("Webhooks wait for the database: %s", type(error).__name__)
-                await asyncio.sleep(_TROUBLE_SECONDS)
-                continue
-            if not claimed:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._may_claim.wait(), _IDLE_SECONDS)
+            with _going_on():
+                if await self._claim():
+                    continue
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._may_claim.wait(), _IDLE_SECONDS)
 
     async def _claim(self) -> int:
         """Claim what is due and start sending it; return how much that was."""
@@ -143,15 +137,9 @@ class Deliverer:
     async def _deliver(self, due: DueDelivery, sealed: Sequence[webhooks.SealedSecret]) -> None:
         if not sealed:
             return  # the webhook was deleted just now
-        try:
+        # What cannot be written down is sent once more when the claim has run out.
+        with _going_on():
             await self._record(due, await self._attempt(due, sealed))
-        except (psycopg.Error, PoolTimeout) as error:
-            # The claim runs out, and it is sent once more.
-            logger.warning(
-                "Webhook delivery %s could not be noted: %s", due.event_id, type(error).__name__
-            )
-        except Exception:
-            logger.exception("Webhook delivery %s failed", due.event_id)
 
     async def _attempt(self, due: DueDelivery, sealed: Sequence[webhooks.SealedSecret]) -> Attempt:
         try:
@@ -212,11 +200,20 @@ def decide(attempt: Attempt, tries: int, pauses: Sequence[float]) -> tuple[str, 
 
 async def _regularly(seconds: float, duty: Callable[[], Awaitable[None]]) -> None:
     while True:
-        try:
+        with _going_on():
             await duty()
-        except (psycopg.Error, PoolTimeout) as error:
-            logger.warning("Webhooks wait for the database: %s", type(error).__name__)
         await asyncio.sleep(seconds)
+
+
+@contextmanager
+def _going_on() -> Iterator[None]:
+    """Tell of whatever goes wrong and go on: deliveries must not end for good."""
+    try:
+        yield
+    except psycopg.OperationalError as error:  # also when the pool has no connection
+        logger.warning("Webhooks wait for the database: %s", type(error).__name__)
+    except Exception:
+        logger.exception("Webhooks cannot be sent")
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:

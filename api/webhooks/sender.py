@@ -93,8 +93,15 @@ def sign(
 class Sender:
     """Posts events over connections that the guard has checked, each for one request."""
 
-    def __init__(self, guard: Guard, *, trust: ssl.SSLContext | bool = True) -> None:
+    def __init__(
+        self,
+        guard: Guard,
+        *,
+        trust: ssl.SSLContext | bool = True,
+        seconds: float = ATTEMPT_SECONDS,
+    ) -> None:
         self._guard = guard
+        self._seconds = seconds
         connector = aiohttp.TCPConnector(
             limit=0,
             ssl=trust,
@@ -106,7 +113,7 @@ class Sender:
         )
         self._http = aiohttp.ClientSession(
             connector=connector,
-            timeout=aiohttp.ClientTimeout(total=ATTEMPT_SECONDS),
+            timeout=aiohttp.ClientTimeout(total=seconds),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": _AGENT, "Content-Type": "application/json"},
             auto_decompress=False,
@@ -135,7 +142,7 @@ class Sender:
                 wait = _retry_after(answer)
                 response = await _read_excerpt(answer)
         except (AddressRefusedError, aiohttp.ClientError, OSError, ValueError) as problem:
-            error = None if status is not None else _explain(problem)
+            error = None if status is not None else self._explain(problem)
         return Attempt(
             at=moment,
             milliseconds=round((time.perf_counter() - began) * 1000),
@@ -144,6 +151,23 @@ class Sender:
             response=response,
             retry_after=wait,
         )
+
+    def _explain(self, problem: Exception) -> str:
+        """Say what went wrong, and nothing of what lies behind an address that is refused."""
+        match problem:
+            case TimeoutError():
+                return f"No answer within {self._seconds:g} s"
+            case aiohttp.ClientConnectorCertificateError():
+                return f"The certificate was not accepted: {problem.certificate_error}"
+            case aiohttp.ClientConnectorError():
+                is_refused = isinstance(problem, aiohttp.ClientConnectorDNSError) or isinstance(
+                    problem.os_error, PermissionError
+                )
+                return str(UnreachableHostError()) if is_refused else f"No connection: {problem}"
+            case AddressRefusedError() | PermissionError():
+                return str(problem)
+            case _:
+                return f"No usable answer ({type(problem).__name__})"
 
 
 def receiver_of(url: URL) -> str:
@@ -184,21 +208,3 @@ def _retry_after(answer: aiohttp.ClientResponse) -> float:
     except ValueError:
         return 0.0
     return max(0.0, (moment.replace(tzinfo=UTC) - datetime.now(UTC)).total_seconds())
-
-
-def _explain(problem: Exception) -> str:
-    """Say what went wrong without a word of what lies behind an address that is not permitted."""
-    match problem:
-        case TimeoutError():
-            return f"No answer within {ATTEMPT_SECONDS} s"
-        case aiohttp.ClientConnectorCertificateError():
-            return f"The certificate was not accepted: {problem.certificate_error}"
-        case aiohttp.ClientConnectorError():
-            is_refused = isinstance(problem, aiohttp.ClientConnectorDNSError) or isinstance(
-                problem.os_error, PermissionError
-            )
-            return str(UnreachableHostError()) if is_refused else f"No connection: {problem}"
-        case AddressRefusedError() | PermissionError():
-            return str(problem)
-        case _:
-            return f"No usable answer ({type(problem).__name__})"

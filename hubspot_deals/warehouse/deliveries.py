@@ -5,7 +5,7 @@ under the same `webhook-id`: everything is sent at least once.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -201,10 +201,16 @@ async def _require_enabled(connection: AsyncConnection[Any], webhook_id: str) ->
 async def claim_due(connection: AsyncConnection[Any], limits: Limits) -> list[DueDelivery]:
     """Claim what is to be sent now, within the limits, the longest due first."""
     cursor = connection.cursor(row_factory=class_row(DueDelivery))
-    values = asdict(limits)
-    for counts in ("receivers", "organizations"):
-        values[counts] = Jsonb(values[counts])
-    await cursor.execute(_CLAIM, values)
+    await cursor.execute(
+        _CLAIM,
+        {
+            "limit": limits.limit,
+            "per_receiver": limits.per_receiver,
+            "per_organization": limits.per_organization,
+            "receivers": Jsonb(dict(limits.receivers)),
+            "organizations": Jsonb(dict(limits.organizations)),
+        },
+    )
     return sorted(await cursor.fetchall(), key=lambda due: due.seq)
 
 

@@ -21,6 +21,7 @@ from hubspot_deals.cli.results import results
 from hubspot_deals.cli.scan import scan
 from hubspot_deals.cli.settings import CommandLine
 from hubspot_deals.cli.stack import demo, sandbox, sql, up
+from hubspot_deals.cli.webhook import webhook
 from hubspot_deals.errors import ConfigurationError, HubSpotDealsError
 
 FAILED: Final = 1
@@ -60,7 +61,7 @@ def cli(ctx: click.Context) -> None:
     """Extract HubSpot deals into PostgreSQL.
 
     `up` starts the whole service on this machine; `plan`, `scan`, `results`, `diff`, `download`,
-    `certificate` and `maintenance` talk to a running one.
+    `certificate`, `maintenance` and `webhook` talk to a running one.
     """
     ctx.obj = ctx.obj or CommandLine()
 
@@ -77,6 +78,7 @@ for _command in (
     download,
     certificate,
     maintenance,
+    webhook,
 ):
     cli.add_command(_command)
 for _command in (pause, resume, cancel, remove):

@@ -1,19 +1,30 @@
 """Webhooks over REST, on real PostgreSQL; and a delivering process that is killed."""
 
 import asyncio
+import base64
+import contextlib
+import re
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
+from pydantic import SecretStr
 from standardwebhooks import Webhook
 
 from api.main import create_app
 from api.testing import serve
+from api.webhooks.sender import build_body, sign
+from hubspot_deals.local.ports import free_ports
 from hubspot_deals.warehouse.webhooks import MOST_WEBHOOKS
 from tests.conftest import TEST_KEYS
 from tests.integration.test_api_process import (  # noqa: F401 - a fixture
+    CHECKOUT,
+    environment,
     start_api,
     wait_until_it_answers,
 )
@@ -256,6 +267,39 @@ def test_a_test_event_and_a_scan_arrive_signed(api_settings, gateway, database, 
     (paused,) = {body["data"]["status"] for body in bodies if body["type"] == "scan.paused"}
     assert paused == "paused"
     assert all(b"canary" not in request.body for request in requests)
+
+
+def test_the_documented_receiver_takes_what_is_signed_and_nothing_else(tmp_path):
+    """Runs the Python example of docs/webhooks.md as it stands."""
+    page = (CHECKOUT / "docs/webhooks.md").read_text()
+    (example,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (port,) = free_ports(1)
+    secret = "whsec_" + base64.b64encode(bytes(24)).decode()
+    variables = environment() | {"WEBHOOK_SECRET": secret, "PORT": str(port)}
+    body = build_body("scan.completed", datetime.now(UTC), {"scanId": "march"})
+    signed = sign("msg_1", datetime.now(UTC), body, [SecretStr(secret)])
+    other = sign("msg_1", datetime.now(UTC), body, [SecretStr(secret[:-4] + "AAAB")])
+    late = sign("msg_1", datetime.now(UTC) - timedelta(minutes=6), body, [SecretStr(secret)])
+
+    with (tmp_path / "out").open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", example], env=variables, stdout=output, stderr=output
+        )
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+
+            def post(headers, content=body):
+                with contextlib.suppress(httpx.ConnectError):
+                    return client.post("/", content=content, headers=headers).status_code
+
+            wait_until(lambda: post({}) == 401)
+            assert [post(signed), post(signed)] == [204, 204]
+            assert [post(other), post(late), post(signed, body + b" ")] == [401, 401, 401]
+    finally:
+        process.kill()
+        process.wait()
+    lines = (tmp_path / "out").read_text().splitlines()
+    assert [line for line in lines if "HTTP" not in line] == ["scan.completed march"]
 
 
 def wait_until(is_met, seconds=20):

@@ -18,6 +18,7 @@ from hubspot_deals.errors import (
     ConnectionNotFoundError,
     ConnectionPartitionsError,
     ConnectionPausedError,
+    DeliveryNotFoundError,
     HubSpotDealsError,
     IdempotencyConflictError,
     PermanentError,
@@ -27,6 +28,9 @@ from hubspot_deals.errors import (
     ScanNotFoundError,
     ScanStateError,
     TransientError,
+    WebhookDisabledError,
+    WebhookLimitError,
+    WebhookNotFoundError,
 )
 
 logger = logging.getLogger(__name__)
@@ -245,6 +249,10 @@ _STATUSES: Final[Mapping[type[HubSpotDealsError], tuple[int, str]]] = {
     UnauthenticatedError: (401, "UNAUTHORIZED"),
     ForbiddenError: (403, "FORBIDDEN"),
     KeySetUnavailableError: (503, "TOKEN_KEYS_UNAVAILABLE"),
+    WebhookNotFoundError: (404, "WEBHOOK_NOT_FOUND"),
+    DeliveryNotFoundError: (404, "DELIVERY_NOT_FOUND"),
+    WebhookDisabledError: (409, "WEBHOOK_DISABLED"),
+    WebhookLimitError: (409, "WEBHOOK_LIMIT"),
 }
 
 _CONFLICTING: Final[Mapping[type[Exception], str]] = {
@@ -252,6 +260,8 @@ _CONFLICTING: Final[Mapping[type[Exception], str]] = {
     ScanActiveError: "config.scanId",
     IdempotencyConflictError: "Idempotency-Key",
     SnapshotReplacedError: "snapshot",
+    WebhookDisabledError: "enabled",
+    WebhookLimitError: "organizationId",
     ConnectionPartitionsError: "settings",
     ConnectionAccountError: "auth.accessToken",
 }
@@ -347,12 +357,16 @@ async def _on_own_error(_: Request, error: Exception) -> Response:
 
 
 def _subject_of(error: Exception) -> dict[str, Any]:
-    """Say what an error is about: a scan, a connection, or a part of the request."""
+    """Say what an error is about: a scan, a connection, a webhook, or a part of the request."""
     match error:
         case ScanNotFoundError() | ResultsRemovedError():
             return {"resource_id": error.scan_id}
         case ConnectionNotFoundError():
             return {"resource_id": error.connection_id}
+        case WebhookNotFoundError():
+            return {"resource_id": error.webhook_id}
+        case DeliveryNotFoundError():
+            return {"resource_id": error.delivery_id}
         case SourceUnavailableError():
             return {"validation_errors": {"config": {"type": [str(error)]}}}
         case _:

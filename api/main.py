@@ -58,6 +58,11 @@ from api.scans.remover import ScanRemover
 from api.scans.run_statuses import RunStatuses
 from api.scans.stopper import RunStopper
 from api.settings import ApiSettings
+from api.webhooks.addresses import AddressPolicy, parse_networks, parse_ports
+from api.webhooks.addresses import Guard as AddressGuard
+from api.webhooks.deliverer import Deliverer
+from api.webhooks.endpoints import router as webhooks_router
+from api.webhooks.sender import Sender
 from hubspot_deals.settings import load_settings
 from hubspot_deals.warehouse.credentials import KeyRing
 
@@ -95,6 +100,7 @@ class State(TypedDict):
     diffs: DiffReader
     connections: Connections
     rate_limits: RateLimiter | None
+    webhook_guard: AddressGuard
 
 
 def create_app(
@@ -108,7 +114,8 @@ def create_app(
     chosen = settings or load_settings(ApiSettings)
     check_mode(chosen)
     tokens = build_token_reader(chosen)
-    lifespan = _lifespan(chosen, KeyRing.parse(chosen.encryption_keys), tokens, gateway)
+    key_ring, policy = KeyRing.parse(chosen.encryption_keys), build_address_policy(chosen)
+    lifespan = _lifespan(chosen, key_ring, tokens, policy, gateway)
     return build_app(lifespan, cors_origins=chosen.cors_origins)
 
 
@@ -143,6 +150,7 @@ def build_app(lifespan: Lifespan | None = None, *, cors_origins: str = "") -> Fa
         connections_router,
         pipeline_router,
         maintenance_router,
+        webhooks_router,
         health_router,
         verb_first_router,
     ):
@@ -204,10 +212,20 @@ async def _limiting(settings: ApiSettings) -> AsyncIterator[RateLimiter | None]:
         await counter.close()
 
 
+def build_address_policy(settings: ApiSettings) -> AddressPolicy:
+    """Build what says where webhooks may be sent; raises ConfigurationError."""
+    return AddressPolicy(
+        allowed=parse_networks(settings.webhook_allowed_networks),
+        ports=parse_ports(settings.webhook_ports),
+        allow_http=settings.webhook_allow_http,
+    )
+
+
 def _lifespan(
     settings: ApiSettings,
     key_ring: KeyRing,
     tokens: TokenReader | None,
+    policy: AddressPolicy,
     gateway: DagsterGateway | None,
 ) -> Lifespan:
     @asynccontextmanager
@@ -229,6 +247,16 @@ def _lifespan(
             stack.push_async_callback(downloads.close)
             stopper, planner = RunStopper(chosen, background), Planner()
             rate_limits = await stack.enter_async_context(_limiting(settings))
+            guard = AddressGuard(policy)
+            deliverer = Deliverer(
+                pool,
+                key_ring,
+                Sender(guard),
+                concurrency=settings.webhook_concurrency,
+                log_days=settings.webhook_log_days,
+            )
+            deliverer.start()
+            stack.push_async_callback(deliverer.close)
             yield {
                 "settings": settings,
                 "credentials": Credentials(pool, tokens, is_open=settings.auth_mode == "open"),
@@ -249,6 +277,7 @@ def _lifespan(
                     pool, key_ring, planner, LocationReloader(chosen, background), stopper
                 ),
                 "rate_limits": rate_limits,
+                "webhook_guard": guard,
             }
 
     return lifespan

@@ -124,6 +124,28 @@ class ApiSettings(BaseSettings):
     health_unhealthy_status: Annotated[Literal[500, 503], BeforeValidator(int)] = Field(
         default=503, description="HTTP status of the health check while the service is unhealthy."
     )
+    webhook_concurrency: int = Field(
+        default=64,
+        ge=0,
+        le=1_000,
+        description="Webhook deliveries that one API process makes at once; 0 leaves them to "
+        "others.",
+    )
+    webhook_log_days: int = Field(
+        default=30, ge=1, le=3_650, description="Days that the log of ended deliveries is kept."
+    )
+    webhook_allowed_networks: str = Field(
+        default="",
+        description="Networks that webhooks may be sent to although they are not public: CIDRs, "
+        "comma separated.",
+    )
+    webhook_ports: str = Field(
+        default="443,8443",
+        description="Ports of public addresses that webhooks may be sent to, comma separated.",
+    )
+    webhook_allow_http: bool = Field(
+        default=False, description="Whether webhooks may have `http` URLs, for local use."
+    )
     log_format: Literal["plain", "json"] = Field(
         default="plain", description="Form of the API's log lines: `plain` or `json`."
     )

@@ -30,7 +30,11 @@
         ├── ConnectionExistsError
         ├── ConnectionPausedError
         ├── ConnectionPartitionsError
-        └── ConnectionAccountError
+        ├── ConnectionAccountError
+        ├── WebhookNotFoundError
+        ├── DeliveryNotFoundError
+        ├── WebhookDisabledError
+        └── WebhookLimitError
 
 The text of an error says what was attempted, what came back and what to do. No text carries a
 credential: errors are stored by Dagster and shown to callers.
@@ -402,3 +406,34 @@ class WrongPortalError(PermanentError):
             f"but its tables hold account {expected}. Give it a token of that account, or connect "
             "the other one as a connection of its own."
         )
+
+
+class WebhookNotFoundError(PermanentError):
+    """No webhook has this id."""
+
+    def __init__(self, webhook_id: str) -> None:
+        self.webhook_id = webhook_id
+        super().__init__(f"No webhook found with ID: {webhook_id}")
+
+
+class DeliveryNotFoundError(PermanentError):
+    """A webhook has no delivery with this id, or not any more."""
+
+    def __init__(self, delivery_id: str) -> None:
+        self.delivery_id = delivery_id
+        super().__init__(f"No delivery found with ID: {delivery_id}")
+
+
+class WebhookDisabledError(PermanentError):
+    """Something was to be sent to a webhook that is disabled."""
+
+    def __init__(self, webhook_id: str) -> None:
+        self.webhook_id = webhook_id
+        super().__init__(f"Webhook '{webhook_id}' is disabled; enable it first")
+
+
+class WebhookLimitError(PermanentError):
+    """An organization has as many webhooks as it may have."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"An organization has {limit} webhooks at most; delete one first")

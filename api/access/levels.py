@@ -66,6 +66,16 @@ NEEDS: Final[Mapping[str, Need]] = {
     "sync_connection": _RUN,
     "pause_connection": _RUN,
     "resume_connection": _RUN,
+    # Webhooks.
+    "list_webhooks": _READ,
+    "get_webhook": _READ,
+    "list_deliveries": _READ,
+    "create_webhook": _START,
+    "change_webhook": _RUN,
+    "delete_webhook": _RUN,
+    "rotate_secret": _RUN,
+    "test_webhook": _RUN,
+    "replay_delivery": _RUN,
     # What they extracted.
     "get_result_tables": _READ,
     "get_result_page": _READ,

@@ -10,7 +10,12 @@ from typing import Final, NamedTuple
 from api.access.actor import Actor
 from api.database import ConnectionPool, read
 from hubspot_deals.contract import SCAN_ID
-from hubspot_deals.errors import ConnectionNotFoundError, HubSpotDealsError, ScanNotFoundError
+from hubspot_deals.errors import (
+    ConnectionNotFoundError,
+    HubSpotDealsError,
+    ScanNotFoundError,
+    WebhookNotFoundError,
+)
 from hubspot_deals.sync_contract import CONNECTION_ID_PATTERN
 from hubspot_deals.warehouse.owners import OwnedKind, Owner, find_owners
 
@@ -33,16 +38,19 @@ class _Parameter:
 
 _SCAN: Final = _Parameter(OwnedKind.SCAN, SCAN_ID)
 _CONNECTION: Final = _Parameter(OwnedKind.CONNECTION, re.compile(CONNECTION_ID_PATTERN))
+_WEBHOOK: Final = _Parameter(OwnedKind.WEBHOOK, re.compile(r"wh_[0-9a-f]{32}"))
 _PARAMETERS: Final[Mapping[str, _Parameter]] = {
     "scan_id": _SCAN,
     "other_scan_id": _SCAN,
     "connection_id": _CONNECTION,
+    "webhook_id": _WEBHOOK,
 }
 """The parameters of paths that are checked for every route."""
 
 _UNKNOWN: Final[Mapping[OwnedKind, Callable[[str], HubSpotDealsError]]] = {
     OwnedKind.SCAN: ScanNotFoundError,
     OwnedKind.CONNECTION: ConnectionNotFoundError,
+    OwnedKind.WEBHOOK: WebhookNotFoundError,
 }
 
 

@@ -104,7 +104,7 @@ CursorText = Annotated[str | None, Query(description="The last page's `nextCurso
 
 
 @router.post("", status_code=status.HTTP_201_CREATED, responses=_OF_HUBSPOT | _EXISTS)
-async def create_connection(
+async def create_connection(  # noqa: PLR0913, PLR0917 - one parameter per parameter
     request: Request,
     response: Response,
     body: ConnectionCreate,

@@ -280,6 +280,18 @@ class ServiceClient:
         path = f"connections/{_segment(connection_id)}"
         return self._answer(self._http.build_request("DELETE", path))
 
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        params: Params | None = None,
+    ) -> dict[str, Any]:
+        """Return the answer of an endpoint; the segments of its path are callers' words."""
+        path = "/".join(_segment(part) for part in path.split("/"))
+        return self._answer(self._http.build_request(method, path, json=body, params=params))
+
     def _data(self, path: str, params: Params | None = None) -> dict[str, Any]:
         answer = self._answer(self._http.build_request("GET", path, params=params))
         data: dict[str, Any] = answer["data"]

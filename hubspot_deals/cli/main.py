@@ -24,6 +24,7 @@ from hubspot_deals.cli.results import results
 from hubspot_deals.cli.scan import scan
 from hubspot_deals.cli.settings import CommandLine
 from hubspot_deals.cli.stack import demo, sandbox, sql, up
+from hubspot_deals.cli.webhook import webhook
 from hubspot_deals.errors import ConfigurationError, HubSpotDealsError
 
 FAILED: Final = 1
@@ -64,8 +65,8 @@ def cli(ctx: click.Context) -> None:
     """Extract HubSpot deals into PostgreSQL.
 
     `up` starts the whole service on this machine; `plan`, `scan`, `results`, `diff`, `download`,
-    `certificate`, `connection` and `maintenance` talk to a running one; `keys` and `audit` to its
-    database.
+    `certificate`, `connection`, `webhook` and `maintenance` talk to a running one; `keys` and
+    `audit` to its database.
     """
     ctx.obj = ctx.obj or CommandLine()
 
@@ -85,6 +86,7 @@ for _command in (
     maintenance,
     keys,
     audit,
+    webhook,
 ):
     cli.add_command(_command)
 for _command in (pause, resume, cancel, remove):

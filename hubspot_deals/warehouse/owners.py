@@ -16,6 +16,7 @@ class OwnedKind(StrEnum):
 
     SCAN = "scan"
     CONNECTION = "connection"
+    WEBHOOK = "webhook"
 
 
 _STATEMENTS: Final[Mapping[OwnedKind, str]] = {
@@ -27,6 +28,10 @@ _STATEMENTS: Final[Mapping[OwnedKind, str]] = {
         SELECT c.connection_id AS object_id, c.seq, c.organization_id
         FROM hubspot_deals.connections c
         WHERE c.connection_id = ANY(%s) AND c.removed_at IS NULL
+    """,
+    OwnedKind.WEBHOOK: """
+        SELECT w.webhook_id AS object_id, w.seq, w.organization_id FROM hubspot_deals.webhooks w
+        WHERE w.webhook_id = ANY(%s)
     """,
 }
 

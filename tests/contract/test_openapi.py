@@ -63,10 +63,25 @@ SCANS = {
 """What both mounts serve."""
 
 
+WEBHOOKS = {
+    ("post", ""),
+    ("get", ""),
+    ("get", "/{webhook_id}"),
+    ("patch", "/{webhook_id}"),
+    ("delete", "/{webhook_id}"),
+    ("post", "/{webhook_id}/rotate-secret"),
+    ("post", "/{webhook_id}/test"),
+    ("get", "/{webhook_id}/deliveries"),
+    ("post", "/{webhook_id}/deliveries/{delivery_id}/replay"),
+}
+
+
 def test_exactly_the_documented_paths_of_this_version_are_served(document):
     assert {
         (method, path) for path, methods in document["paths"].items() for method in methods
     } == SCANS | {(method, f"/api/v1{path}") for method, path in SCANS} | {
+        (method, f"/api/v1/webhooks{path}") for method, path in WEBHOOKS
+    } | {
         ("post", "/api/v1/maintenance/cleanup"),
         ("post", "/api/v1/maintenance/detect-crashed"),
         ("get", "/api/v1/pipeline/info"),

@@ -1,0 +1,1 @@
+"""Webhooks: tell the URLs that an organization names what becomes of its scans."""

@@ -1,0 +1,450 @@
+"""Nothing inside is reached, measured at the sockets: spellings, names, rebinding, redirects."""
+
+import asyncio
+import datetime as dt
+import socket
+import ssl
+from collections import Counter
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from pydantic import SecretStr
+from standardwebhooks import Webhook
+
+from api.webhooks.addresses import (
+    AddressPolicy,
+    AddressRefusedError,
+    Guard,
+    is_public,
+    parse_networks,
+)
+from api.webhooks.sender import Sender
+from hubspot_deals.errors import ConfigurationError
+from hubspot_deals.warehouse.deliveries import DueDelivery
+from tests.integration.webhook_receivers import answering, receiving, recorded_connects
+
+SECRET = SecretStr("whsec_" + "c2VjcmV0" * 6)
+PUBLIC = "93.184.216.34"
+NOW = dt.datetime.now(dt.UTC)
+
+# What a host may be written as to be the machine itself, or one beside it.
+HOSTS = """
+127.0.0.1 127.0.0.2 127.1 127.0.1 127.255.255.254 0.0.0.0 0 0.0 00.0.0.0 2130706433 0x7f000001
+0x7f.0.0.1 0x7f.1 0177.0.0.1 017700000001 0177.0.0.01 127.0x0.0.1 0x7F.0x0.0x0.0x1 127.0.0.1.
+127.000.000.001 3232235521 0300.0250.0.1 0xA9FEA9FE 2852039166 0251.0376.0251.0376 169.254.43518
+169.254.169.254 169.254.0.1 169.254.170.2 100.100.100.200 168.63.129.16 192.0.0.192 100.64.0.1
+100.127.255.254 10.0.0.1 10.255.255.255 172.16.0.1 172.31.255.254 192.168.0.1 192.168.255.255
+198.18.0.1 198.19.255.255 192.0.2.1 198.51.100.1 203.0.113.1 192.88.99.1 224.0.0.1 239.255.255.250
+240.0.0.1 255.255.255.255 0.1.2.3
+[::1] [::] [0:0:0:0:0:0:0:1] [0000::0001] [::ffff:127.0.0.1] [::ffff:7f00:1] [::ffff:a9fe:a9fe]
+[::ffff:0:127.0.0.1] [::127.0.0.1] [::ffff:10.0.0.1] [64:ff9b::7f00:1] [64:ff9b::169.254.169.254]
+[64:ff9b:1::a00:1] [2002:7f00:1::] [2002:a9fe:a9fe::1] [2002:0a00:0001::1] [2001:0:7f00:1::]
+[2001::1] [fe80::1] [fe80::1%25lo] [fe80::1%25eth0] [fc00::1] [fd00::1] [fd00:ec2::254] [fec0::1]
+[ff02::1] [ff05::1:3] [100::1] [2001:db8::1] [3fff::1] [5f00::1] [2001:10::1] [2001:20::1]
+[2600::5efe:127.0.0.1] [2600::200:5efe:10.0.0.1] [4000::1] [::1.] [::ffff:127.0.0.1]:80@x
+""".split()  # noqa: SIM905 - a table of words
+# Names, and what a hostile name server, or an honest one, says of them.
+NAMES = {
+    "localhost": ["127.0.0.1", "::1"],
+    "localhost.": ["127.0.0.1"],
+    "LOCALHOST": ["127.0.0.1"],
+    "localtest.me": ["127.0.0.1"],
+    "127.0.0.1.nip.io": ["127.0.0.1"],
+    "metadata.google.internal": ["169.254.169.254"],
+    "metadata": ["169.254.169.254"],
+    "instance-data.ec2.internal": ["169.254.169.254"],
+    "kubernetes.default.svc": ["10.96.0.1"],
+    "postgres": ["172.18.0.2"],
+    "host.docker.internal": ["192.168.65.2"],
+    "mixed.example": [PUBLIC, "127.0.0.1"],
+    "mixed-six.example": [PUBLIC, "::1"],
+    "mapped.example": ["::ffff:127.0.0.1"],
+    "nat.example": ["64:ff9b::7f00:1"],
+    "six-to-four.example": ["2002:7f00:1::"],
+    "zone.example": ["fe80::1%lo"],
+    "unspecified.example": ["0.0.0.0"],
+    "multicast.example": ["224.0.0.1"],
+    "nothing.example": [],
+    "xn--fake-ip.example": ["127.0.0.1"],
+}
+# Texts that parsers read in different ways.
+ODD = """
+http://127.0.0.1:{p}@{public}/ http://{public}@127.0.0.1:{p}/ http://{public}:{p}@localhost:{p}/
+http://{public}\\@127.0.0.1:{p}/ http://{public}#@127.0.0.1:{p}/ http://127.0.0.1:{p}#{public}
+http:///127.0.0.1:{p}/ http:/127.0.0.1:{p}/ http:127.0.0.1:{p} //127.0.0.1:{p}/ http://127.0.0.1%2f:{p}/
+http://%31%32%37.0.0.1:{p}/ http://%6cocalhost:{p}/ http://localhost%00.example:{p}/
+http://①②⑦.⓪.⓪.①:{p}/ http://ⓛⓞⓒⓐⓛⓗⓞⓢⓣ:{p}/ http://127。0。0。1:{p}/ http://[::1]:{p}@{public}/
+http://localhost\\.example:{p}/ ftp://127.0.0.1:{p}/ file:///etc/passwd gopher://127.0.0.1:{p}/_x
+dict://127.0.0.1:{p}/ ws://127.0.0.1:{p}/ unix:///var/run/docker.sock jar:http://127.0.0.1:{p}!/
+""".split()  # noqa: SIM905
+
+
+def hostile_urls(port):
+    urls = [f"http://{host}:{port}/" for host in HOSTS]
+    urls += [f"http://{name}:{port}/" for name in NAMES]
+    urls += [text.format(p=port, public=PUBLIC) for text in ODD]
+    return urls
+
+
+async def said_by_name_servers(host, _):
+    """Answer like a name server, and like the C library for what looks like an address."""
+    if (found := NAMES.get(host)) is not None:
+        return found
+    try:
+        return [str(target[0]) for *_, target in socket.getaddrinfo(host, 0, type=1)]
+    except UnicodeError as error:
+        raise OSError from error
+
+
+def due(url):
+    return DueDelivery(
+        seq=1,
+        webhook_id="wh_1",
+        organization_id="org-1",
+        receiver="-",
+        url=url,
+        event_id="msg_1",
+        type="scan.completed",
+        occurred_at=NOW,
+        data={"scanId": "scan-1"},
+        tries=0,
+        claimed_until=NOW,
+    )
+
+
+def send(url, policy, look_up):
+    """Send one delivery as the deliverer does."""
+
+    async def on_loop():
+        sender = Sender(Guard(policy, look_up))
+        try:
+            return await sender.send(due(url), [SECRET])
+        finally:
+            await sender.close()
+
+    return asyncio.run(on_loop())
+
+
+async def send_on(sender, url):
+    return await sender.send(due(url), [SECRET])
+
+
+def test_no_hostile_url_reaches_a_socket():
+    async def attack():
+        outcomes = {}
+        async with (
+            receiving(answering(), host="0.0.0.0") as inside,
+            receiving(answering(), host="::1") as inside_six,
+        ):
+            for port in (inside.port, inside_six.port):
+                # Everything but the address is permitted.
+                policy = AddressPolicy(ports=frozenset({port, 80, 443}), allow_http=True)
+                guard = Guard(policy, said_by_name_servers)
+                sender = Sender(guard)
+                for url in hostile_urls(port):
+                    with pytest.raises(AddressRefusedError):
+                        await guard.check(url)
+                    outcomes[url] = await send_on(sender, url)
+                await sender.close()
+        return outcomes, inside.connections + inside_six.connections
+
+    with recorded_connects() as connects:
+        outcomes, accepted = asyncio.run(attack())
+
+    assert len(outcomes) >= 240  # 120, against a port of each family
+    assert accepted == 0
+    assert connects == []
+    for url, attempt in outcomes.items():
+        assert attempt.status is None, url
+        assert attempt.error, url
+
+
+def test_what_is_measured_with_would_show_a_connection():
+    async def deliver():
+        async with receiving(answering()) as receiver:
+            policy = AddressPolicy(allowed=parse_networks("127.0.0.1/32"), allow_http=True)
+            sender = Sender(Guard(policy))
+            attempt = await send_on(sender, receiver.url())
+            await sender.close()
+        return attempt, receiver
+
+    with recorded_connects() as connects:
+        attempt, receiver = asyncio.run(deliver())
+
+    assert attempt.succeeded
+    assert connects == [("127.0.0.1", receiver.port)]
+    assert receiver.connections == 1
+
+
+@pytest.mark.parametrize("later", ["127.0.0.1", "::1", "10.0.0.1", "169.254.169.254", "0.0.0.0"])
+def test_a_name_that_changes_after_it_was_subscribed_is_not_followed(later):
+    answers, asked = [[PUBLIC], [later], [PUBLIC]], []
+
+    async def rebinding(host, _):
+        asked.append(host)
+        return answers[len(asked) - 1]
+
+    async def attack():
+        async with receiving(answering(), host="0.0.0.0") as inside:
+            policy = AddressPolicy(ports=frozenset({inside.port}), allow_http=True)
+            guard = Guard(policy, rebinding)
+            url = inside.url(host="rebind.example")
+            await guard.check(url)
+            sender = Sender(guard)
+            attempt = await send_on(sender, url)
+            await sender.close()
+            return attempt, inside.connections
+
+    with recorded_connects() as connects:
+        attempt, accepted = asyncio.run(attack())
+
+    assert len(asked) == 2  # once when it was subscribed, once for the delivery
+    assert (accepted, connects, attempt.status) == (0, [], None)
+
+
+def test_only_what_was_checked_is_connected_to():
+    """A name server that answers differently each time gets no second chance in one delivery."""
+    asked = []
+
+    async def alternating(host, _):
+        asked.append(host)
+        return ["127.0.0.1"] if len(asked) % 2 else ["127.0.0.2"]
+
+    async def deliver():
+        async with (
+            receiving(answering()) as permitted,
+            receiving(answering(), host="127.0.0.2") as other,
+        ):
+            policy = AddressPolicy(allowed=parse_networks("127.0.0.1/32"), allow_http=True)
+            sender = Sender(Guard(policy, alternating))
+            attempts = [
+                await send_on(sender, permitted.url(host="two-faced.example")) for _ in range(6)
+            ]
+            await sender.close()
+            return attempts, permitted, other
+
+    with recorded_connects() as connects:
+        attempts, permitted, other = asyncio.run(deliver())
+
+    assert [attempt.status for attempt in attempts] == [200, None] * 3
+    assert len(asked) == 6
+    assert Counter(connects) == {("127.0.0.1", permitted.port): 3}
+    assert other.connections == 0
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_redirects_are_not_followed(status):
+    async def deliver():
+        async with receiving(answering(), host="127.0.0.2") as inside:
+            places = [
+                inside.url(host="127.0.0.2"),
+                inside.url(host="localhost"),
+                "http://169.254.169.254/latest/meta-data/",
+                "//127.0.0.2/",
+                "https://example.com/",
+            ]
+            policy = AddressPolicy(allowed=parse_networks("127.0.0.1/32"), allow_http=True)
+            sender = Sender(Guard(policy))
+            attempts = []
+            for place in places:
+                async with receiving(answering(status, Location=place)) as receiver:
+                    attempts.append(await send_on(sender, receiver.url()))
+            await sender.close()
+            return attempts, inside.connections
+
+    with recorded_connects() as connects:
+        attempts, accepted = asyncio.run(deliver())
+
+    assert [attempt.status for attempt in attempts] == [status] * 5
+    assert not any(attempt.succeeded for attempt in attempts)
+    assert accepted == 0
+    assert {host for host, _ in connects} == {"127.0.0.1"}
+
+
+def test_the_socket_itself_has_the_last_word():
+    """Even a resolver that is wrong opens no connection."""
+
+    class Careless(Guard):
+        async def resolve(self, host, port=0, family=0):  # noqa: ARG002
+            return [
+                {
+                    "hostname": host,
+                    "host": "127.0.0.1",
+                    "port": port,
+                    "family": socket.AF_INET,
+                    "proto": 0,
+                    "flags": 0,
+                }
+            ]
+
+    async def attack():
+        async with receiving(answering()) as inside:
+            guard = Careless(AddressPolicy(ports=frozenset({inside.port}), allow_http=True))
+            sender = Sender(guard)
+            attempt = await send_on(sender, inside.url(host="name.example"))
+            await sender.close()
+            return attempt, inside.connections
+
+    with recorded_connects() as connects:
+        attempt, accepted = asyncio.run(attack())
+
+    assert (accepted, connects, attempt.status) == (0, [], None)
+
+
+def test_callers_do_not_learn_which_inner_names_exist():
+    policy = AddressPolicy()
+    texts = set()
+    for name in ("nothing.example", "postgres", "metadata", "mixed.example"):
+        guard = Guard(policy, said_by_name_servers)
+        with pytest.raises(AddressRefusedError) as refused:
+            asyncio.run(guard.check(f"https://{name}/"))
+        texts.add(str(refused.value))
+        texts.add(send(f"https://{name}/", policy, said_by_name_servers).error)
+
+    assert len(texts) == 1
+
+
+def test_proxies_of_the_environment_are_not_asked(monkeypatch):
+    async def deliver():
+        async with receiving(answering()) as proxy, receiving(answering()) as receiver:
+            for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"):
+                monkeypatch.setenv(name, proxy.url())
+            monkeypatch.setenv("no_proxy", "")
+            policy = AddressPolicy(allowed=parse_networks("127.0.0.1/32"), allow_http=True)
+            sender = Sender(Guard(policy))
+            attempt = await send_on(sender, receiver.url())
+            await sender.close()
+            return attempt, proxy.connections
+
+    attempt, proxied = asyncio.run(deliver())
+    assert (attempt.status, proxied) == (200, 0)
+
+
+@pytest.mark.parametrize(
+    ("url", "ports", "permitted"),
+    [
+        ("https://public.example/", "443", True),
+        ("https://public.example:8443/x?y=z", "443,8443", True),
+        ("https://public.example:22/", "443", False),
+        ("https://public.example:0/", "443", False),
+        ("https://public.example:65536/", "443", False),
+        ("http://public.example/", "80,443", False),
+        (f"https://{PUBLIC}/", "443", True),
+        ("https://[2606:4700::1111]/", "443", True),
+        ("https://PUBLIC.example/", "443", True),
+        ("https://user:password@public.example/", "443", False),
+        ("https://public.example/#fragment", "443", False),
+        (f"https://public.example/{'x' * 2_048}", "443", False),
+        ("https://public.example/line\nbreak", "443", False),
+        ("https://inner.example:9999/", "443", True),
+    ],
+)
+def test_what_may_be_subscribed(url, ports, permitted):
+    async def look_up(host, _):
+        return {"inner.example": ["10.1.2.3"]}.get(host, [PUBLIC])
+
+    policy = AddressPolicy(
+        allowed=parse_networks("10.0.0.0/8"), ports=frozenset(map(int, ports.split(",")))
+    )
+    try:
+        asyncio.run(Guard(policy, look_up).check(url))
+    except AddressRefusedError:
+        assert not permitted
+    else:
+        assert permitted
+
+
+def test_no_setting_opens_metadata_services_or_what_is_no_host():
+    policy = AddressPolicy(allowed=parse_networks("0.0.0.0/0,::/0"), allow_http=True)
+    for text in ("169.254.169.254", "100.100.100.200", "fd00:ec2::254", "0.0.0.0", "::", "ff02::1"):
+        assert not policy.permits(ip_address(text), 80)
+    assert policy.permits(ip_address("10.0.0.1"), 80)
+
+
+def test_what_python_calls_private_is_never_public():
+    """Our own table against the one of the standard library, at the borders of its networks."""
+    from ipaddress import _IPv4Constants, _IPv6Constants  # noqa: PLC0415
+
+    networks = [*_IPv4Constants._private_networks, *_IPv6Constants._private_networks]
+    assert len(networks) > 20
+    for network in networks:
+        for number in (int(network[0]), int(network[-1])):
+            kind = IPv4Address if network.version == 4 else IPv6Address
+            assert not is_public(kind(number)), kind(number)
+    for text in ("8.8.8.8", "1.1.1.1", PUBLIC, "2606:4700::1111", "2a00:1450:4001::1"):
+        assert is_public(ip_address(text)), text
+
+
+@pytest.mark.parametrize("text", ["10.0.0.0/33", "ten", "10.0.0.1/8"])
+def test_networks_that_are_none_are_named(text):
+    with pytest.raises(ConfigurationError, match="WEBHOOK_ALLOWED_NETWORKS"):
+        parse_networks(text)
+    assert parse_networks(" 10.0.0.0/8, fd00::/8,") == (
+        ip_network("10.0.0.0/8"),
+        ip_network("fd00::/8"),
+    )
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    """A certificate for receiver.example, as the files of a server."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "receiver.example")])
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(NOW - dt.timedelta(days=1))
+        .not_valid_after(NOW + dt.timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.DNSName("receiver.example")]), critical=False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = tmp_path / "server.pem"
+    pem.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        + signed.public_bytes(serialization.Encoding.PEM)
+    )
+    return pem
+
+
+def test_a_pinned_connection_keeps_the_name_for_tls_and_host(certificate):
+    server_side = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server_side.load_cert_chain(certificate)
+    names = []
+    server_side.sni_callback = lambda _, name, __: names.append(name)
+    trust = ssl.create_default_context(cafile=certificate)
+
+    async def look_up(*_):
+        return ["127.0.0.1"]
+
+    async def deliver(host):
+        async with receiving(answering(), tls=server_side) as receiver:
+            policy = AddressPolicy(allowed=parse_networks("127.0.0.0/8"))
+            sender = Sender(Guard(policy, look_up), trust=trust)
+            attempt = await send_on(sender, receiver.url(host=host, scheme="https"))
+            await sender.close()
+            return attempt, receiver
+
+    attempt, receiver = asyncio.run(deliver("receiver.example"))
+    assert attempt.succeeded, attempt.error
+    assert names == ["receiver.example"]
+    (request,) = receiver.requests
+    assert request.headers["host"] == f"receiver.example:{receiver.port}"
+    Webhook(SECRET.get_secret_value()).verify(request.body, request.headers)
+
+    attempt, _ = asyncio.run(deliver("other.example"))
+    assert attempt.status is None
+    assert "certificate" in attempt.error

@@ -1,4 +1,4 @@
-"""The REST facade's settings, read from the environment as `HUBSPOT_DEALS_…`.
+"""The REST facade's settings, read from the environment as `HUBSPOT_DEALS_…`, or from files.
 
 `docs/configuration.md` and `.env.example` list every one; a test compares them with this class.
 """
@@ -7,15 +7,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, HttpUrl, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from hubspot_deals.settings import PREFIX
+from hubspot_deals.settings import Settings
 
 
-class ApiSettings(BaseSettings):
+class ApiSettings(Settings):
     """What the REST facade needs."""
-
-    model_config = SettingsConfigDict(env_prefix=PREFIX)
 
     database_url: SecretStr = Field(description="PostgreSQL for scans and rows, as a libpq URL.")
     encryption_keys: SecretStr = Field(

@@ -1,6 +1,6 @@
 """The only place where the parts meet: `dagster … -m hubspot_deals.definitions`."""
 
-from typing import Any, Final
+from typing import Final
 
 import dagster as dg
 
@@ -8,7 +8,7 @@ from hubspot_deals.defs.assets import hubspot_account, scan_assets
 from hubspot_deals.defs.jobs import scan_deals
 from hubspot_deals.defs.resources import PipelineSettingsResource
 from hubspot_deals.defs.sensors import launch_waiting_scans, remove_scans
-from hubspot_deals.settings import PREFIX, PipelineSettings, load_settings
+from hubspot_deals.settings import PipelineSettings, load_settings
 
 _SECRETS: Final = ("database_url", "encryption_keys")
 
@@ -27,9 +27,8 @@ def build_definitions(pipeline: PipelineSettingsResource) -> dg.Definitions:
 def defs() -> dg.Definitions:
     """Read the environment; a missing setting stops the code server with the setting's name.
 
-    Secrets stay references to the environment, because Dagster shows a resource's values.
+    Secrets stay where they are until they are used, because Dagster shows a resource's values.
     """
     settings = load_settings(PipelineSettings)
-    secrets: dict[str, Any] = {name: dg.EnvVar(f"{PREFIX}{name.upper()}") for name in _SECRETS}
     others = settings.model_dump(mode="json", exclude=set(_SECRETS))
-    return build_definitions(PipelineSettingsResource(**secrets, **others))
+    return build_definitions(PipelineSettingsResource(**others))

@@ -1,4 +1,4 @@
-"""What a run needs from outside. Secrets are resolved at use; Dagster stores only their names."""
+"""What a run needs from outside. Secrets are read at use; Dagster is told nothing of them."""
 
 import dagster as dg
 
@@ -8,8 +8,8 @@ from hubspot_deals.settings import PipelineSettings
 class PipelineSettingsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The pipeline's settings: database, key ring, HubSpot, the size of a chunk, retention."""
 
-    database_url: str
-    encryption_keys: str
+    database_url: str | None = None
+    encryption_keys: str | None = None
     hubspot_url: str
     hubspot_api_version: str
     chunk_rows: int
@@ -21,6 +21,10 @@ class PipelineSettingsResource(dg.ConfigurableResource):  # type: ignore[type-ar
     retention_days: int
 
     def resolve(self) -> PipelineSettings:
-        """Return the settings with their secrets, for use inside a run or a sensor tick."""
+        """Return the settings with their secrets, for use inside a run or a sensor tick.
+
+        Secrets that it was not made with are those of the environment or its files.
+        """
         values = {name: getattr(self, name) for name in PipelineSettings.model_fields}
-        return PipelineSettings.model_validate(values)
+        given = {name: value for name, value in values.items() if value is not None}
+        return PipelineSettings.model_validate(given)

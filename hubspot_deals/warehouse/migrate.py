@@ -12,10 +12,9 @@ from typing import Any, Final
 
 import psycopg
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hubspot_deals.errors import ConfigurationError, HubSpotDealsError
-from hubspot_deals.settings import PREFIX, load_settings
+from hubspot_deals.settings import PREFIX, Settings, load_settings
 from hubspot_deals.warehouse.connections import open_connection
 from hubspot_deals.warehouse.pipeline import ScanPipeline
 
@@ -25,10 +24,8 @@ _LOCK: Final = 4_860
 _SCHEMAS: Final = ("hubspot_deals", "dagster")
 
 
-class MigrationSettings(BaseSettings):
+class MigrationSettings(Settings):
     """What a migration needs."""
-
-    model_config = SettingsConfigDict(env_prefix=PREFIX)
 
     database_url: SecretStr = Field(description="PostgreSQL for scans and rows, as a libpq URL.")
 

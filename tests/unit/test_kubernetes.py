@@ -1,0 +1,262 @@
+"""The files for Kubernetes: valid by its schemas, hardened, and in step with the product."""
+
+import re
+import tomllib
+
+import kubernetes_validate
+import pytest
+import yaml
+from dagster import DagsterRun
+from dagster_k8s import K8sRunLauncher
+from dagster_k8s.container_context import K8sContainerContext
+from dagster_k8s.job import construct_dagster_k8s_job
+from dagster_postgres.utils import pg_url_from_config
+from kubernetes.client import ApiClient
+from sqlalchemy.engine import make_url
+
+from hubspot_deals.contract import CODE_LOCATION, JOB_NAME
+from tests.unit.test_docs import ROOT, variables_of_the_code
+
+FOLDER = ROOT / "deploy" / "kubernetes"
+# The oldest that its makers still supported in 2026, and the newest that there are schemas of.
+VERSIONS = ("1.32", "1.37")
+VALUES = yaml.safe_load((FOLDER / "dagster-values.yaml").read_text())
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+IMAGE = f"registry.example/hubspot-deals:{PROJECT['version']}"
+(DEPLOYMENT,) = VALUES["dagster-user-deployments"]["deployments"]
+
+
+def manifests():
+    """Every object of the folder, the overlay excepted."""
+    names = [*yaml.safe_load((FOLDER / "kustomization.yaml").read_text())["resources"]]
+    files = [FOLDER / name for name in (*names, "secrets.example.yaml")]
+    assert {file.name for file in FOLDER.iterdir()} == {
+        *(file.name for file in files),
+        "kustomization.yaml",
+        "dagster-values.yaml",
+    }
+    return [found for file in files for found in yaml.safe_load_all(file.read_text())]
+
+
+def named(kind, name):
+    (found,) = [
+        each
+        for each in manifests()
+        if each["kind"] == kind and each["metadata"]["name"].startswith(name)
+    ]
+    return found
+
+
+def snake(name):
+    return re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", name).lower()
+
+
+def launched_job(tmp_path):
+    """The job that Dagster's own launcher makes of a run, from what the chart gives it."""
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(
+        "{apiVersion: v1, kind: Config, current-context: c, contexts: [{name: c, context:"
+        " {cluster: c, user: c}}], clusters: [{name: c, cluster: {server: 'http://127.0.0.1:9'}}],"
+        " users: [{name: c, user: {}}]}"
+    )
+    chosen = VALUES["runLauncher"]["config"]["k8sRunLauncher"]
+    launcher = K8sRunLauncher(
+        service_account_name="dagster",
+        instance_config_map="dagster-instance",
+        postgres_password_secret=VALUES["global"]["postgresqlSecretName"],
+        dagster_home="/opt/dagster/dagster_home",
+        load_incluster_config=False,
+        kubeconfig_file=str(kubeconfig),
+        image_pull_policy=chosen["imagePullPolicy"],
+        run_k8s_config={snake(name): value for name, value in chosen["runK8sConfig"].items()},
+    )
+    of_the_location = {
+        "env_config_maps": [each["name"] for each in DEPLOYMENT["envConfigMaps"]],
+        "volumes": DEPLOYMENT["volumes"],
+        "volume_mounts": DEPLOYMENT["volumeMounts"],
+        "resources": DEPLOYMENT["resources"],
+    }
+    context = K8sContainerContext.create_for_run(
+        DagsterRun(job_name=JOB_NAME), launcher, include_run_tags=False
+    ).merge(K8sContainerContext.create_from_config({"k8s": of_the_location}))
+    job = construct_dagster_k8s_job(
+        job_config=context.get_k8s_job_config(job_image=IMAGE, run_launcher=launcher),
+        args=["dagster", "api", "execute_run"],
+        job_name="dagster-run-1",
+        component="run_worker",
+        user_defined_k8s_config=context.run_k8s_config,
+    )
+    return ApiClient().sanitize_for_serialization(job)
+
+
+def chart_pod(values, name, **container):
+    """A pod as the chart's templates make it of the values of one of its parts."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name},
+        "spec": {
+            "securityContext": values["podSecurityContext"],
+            "volumes": values["volumes"],
+            "containers": [
+                {
+                    "name": name,
+                    "image": "{repository}:{tag}".format(**values["image"]),
+                    "imagePullPolicy": values["image"]["pullPolicy"],
+                    "securityContext": values["securityContext"],
+                    "resources": values["resources"],
+                    "volumeMounts": values["volumeMounts"],
+                    **container,
+                }
+            ],
+        },
+    }
+
+
+def chart_pods():
+    return [
+        chart_pod(VALUES["dagsterWebserver"], "webserver"),
+        chart_pod(VALUES["dagsterDaemon"], "daemon"),
+        chart_pod(
+            DEPLOYMENT,
+            "code-server",
+            args=DEPLOYMENT["dagsterApiGrpcArgs"],
+            envFrom=[{"configMapRef": each} for each in DEPLOYMENT["envConfigMaps"]],
+        ),
+    ]
+
+
+def pod_spec(found):
+    return found["spec"] if found["kind"] == "Pod" else found["spec"]["template"]["spec"]
+
+
+@pytest.fixture
+def pods(tmp_path):
+    """The specification of every pod that there can be."""
+    own = [found for found in manifests() if found["kind"] in {"Deployment", "Job"}]
+    return [pod_spec(found) for found in (*own, *chart_pods(), launched_job(tmp_path))]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_everything_is_valid_by_the_schemas_of_kubernetes(version, tmp_path):
+    everything = [*manifests(), *chart_pods(), launched_job(tmp_path)]
+    assert len(everything) == 17
+    for found in everything:
+        kubernetes_validate.validate(found, version, strict=True)
+
+
+def test_a_wrong_word_would_be_found():
+    wrong = named("Service", "api")
+    wrong["spec"]["selektor"] = wrong["spec"].pop("selector")
+    with pytest.raises(kubernetes_validate.ValidationError, match="selektor"):
+        kubernetes_validate.validate(wrong, VERSIONS[-1], strict=True)
+
+
+def test_every_pod_meets_the_restricted_standard(pods):
+    assert len(pods) == 6
+    for spec in pods:
+        context = spec["securityContext"]
+        assert context["runAsNonRoot"] is True
+        assert context["runAsUser"] == 10001
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert all(
+            volume.keys() & {"secret", "emptyDir", "configMap"} for volume in spec["volumes"]
+        )
+        for container in spec["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert container["resources"]["limits"].keys() == {"cpu", "memory"}
+            mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
+            assert "/tmp" in mounted
+    assert f"--uid {pods[0]['securityContext']['runAsUser']} " in (ROOT / "Dockerfile").read_text()
+
+
+def test_a_run_has_its_secrets_as_files_and_none_in_its_environment(tmp_path):
+    spec = pod_spec(launched_job(tmp_path))
+    (container,) = spec["containers"]
+    given = {each["name"]: each for each in container["env"]}
+    assert [name for name, each in given.items() if "valueFrom" in each] == ["DAGSTER_PG_PASSWORD"]
+    assert not any("secretRef" in source for source in container["envFrom"])
+    assert {"name": "secrets", "secret": {"secretName": "hubspot-deals", "defaultMode": 0o440}} in (
+        spec["volumes"]
+    )
+    folder = named("ConfigMap", "hubspot-deals")["data"]["HUBSPOT_DEALS_SECRETS_DIR"]
+    assert folder in {mount["mountPath"] for mount in container["volumeMounts"]}
+
+
+def test_settings_and_secrets_are_those_of_the_product():
+    secret, of_dagster = [found for found in manifests() if found["kind"] == "Secret"]
+    given = {*named("ConfigMap", "hubspot-deals")["data"], *map(str.upper, secret["stringData"])}
+    assert given <= variables_of_the_code()
+    assert "HUBSPOT_DEALS_ENCRYPTION_KEYS" in given
+    assert of_dagster["metadata"]["name"] == VALUES["global"]["postgresqlSecretName"]
+    values = {**secret["stringData"], **of_dagster["stringData"]}.values()
+    assert set(values) == {""}, "an example has no values"
+
+
+def test_dagster_is_of_the_version_and_has_the_limits_of_the_product():
+    (pinned,) = [each for each in PROJECT["dependencies"] if each.startswith("dagster==")]
+    version = pinned.removeprefix("dagster==")
+    assert f"--version {version} " in (FOLDER / "dagster-values.yaml").read_text()
+    own = yaml.safe_load((ROOT / "dagster_home" / "dagster.yaml").read_text())
+    coordinator = VALUES["dagsterDaemon"]["runCoordinator"]["config"]["queuedRunCoordinator"]
+    runs = own["concurrency"]["runs"]
+    assert coordinator.pop("maxConcurrentRuns") == runs["max_concurrent_runs"]
+    assert coordinator.pop("tagConcurrencyLimits") == runs["tag_concurrency_limits"]
+    assert {snake(name): value for name, value in coordinator.items()} == (
+        own["run_coordinator"]["config"]
+    )
+    assert "--location-name" in DEPLOYMENT["dagsterApiGrpcArgs"]
+    assert DEPLOYMENT["dagsterApiGrpcArgs"][-1] == CODE_LOCATION
+    (server,) = VALUES["dagsterWebserver"]["workspace"]["servers"]
+    assert server == {
+        "host": DEPLOYMENT["name"],
+        "port": DEPLOYMENT["port"],
+        "name": CODE_LOCATION,
+    }
+
+
+def test_dagster_stores_in_its_own_schema_of_the_products_database():
+    values = VALUES["postgresql"]
+    url = make_url(
+        pg_url_from_config(
+            {
+                "postgres_db": {
+                    "username": values["postgresqlUsername"],
+                    "password": "p",
+                    "hostname": values["postgresqlHost"],
+                    "db_name": values["postgresqlDatabase"],
+                    "port": values["service"]["port"],
+                    "params": values["postgresqlParams"],
+                }
+            }
+        )
+    )
+    assert url.query["options"] == "-csearch_path=dagster -ctimezone=UTC"
+    assert url.query["sslmode"] == "require"
+
+
+def test_policies_and_services_find_the_pods_that_they_name():
+    labels = named("Deployment", "api")["spec"]["template"]["metadata"]["labels"]
+    assert named("Service", "api")["spec"]["selector"] == labels
+    assert named("PodDisruptionBudget", "api")["spec"]["selector"]["matchLabels"] == labels
+    assert named("NetworkPolicy", "api")["spec"]["podSelector"]["matchLabels"] == labels
+    (port,) = named("Deployment", "api")["spec"]["template"]["spec"]["containers"][0]["ports"]
+    (rule,) = named("NetworkPolicy", "api")["spec"]["ingress"]
+    assert [each["port"] for each in rule["ports"]] == [port["containerPort"]]
+    webserver = VALUES["dagsterWebserver"]
+    address = f"http://dagster-{webserver['nameOverride']}:{webserver['service']['port']}"
+    assert named("ConfigMap", "hubspot-deals")["data"]["HUBSPOT_DEALS_DAGSTER_URL"] == address
+    nothing = named("NetworkPolicy", "nothing")["spec"]
+    assert (nothing["podSelector"], nothing["policyTypes"]) == ({}, ["Ingress"])
+    assert "ingress" not in nothing
+
+
+def test_the_label_of_a_runs_pod_is_the_one_that_its_policy_names(tmp_path):
+    wanted = named("NetworkPolicy", "runs")["spec"]["podSelector"]["matchLabels"]
+    assert (
+        wanted.items() <= launched_job(tmp_path)["spec"]["template"]["metadata"]["labels"].items()
+    )

@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import psycopg
 import pytest
 from pyarrow import parquet
 
@@ -13,6 +15,7 @@ from tests.e2e.conftest import SANDBOX_DEALS
 from tests.e2e.test_spec_examples import BASE_URL, CHECKOUT, Runner, run_page, runnable
 
 TUTORIAL = CHECKOUT / "docs" / "tutorial.md"
+RUNBOOK = CHECKOUT / "docs" / "runbook.md"
 GUIDE = CHECKOUT / "docs" / "integration.md"
 
 
@@ -87,3 +90,13 @@ def test_every_example_of_the_integration_guide_runs(stack, tmp_path):
     written = (tmp_path / "deals.csv").read_text(encoding="utf-8")
     assert written.count("\n") >= total
     assert parquet.read_table(tmp_path / "deals.parquet").num_rows == total
+
+
+def test_every_question_of_the_runbook_to_the_database_can_be_asked(stack):
+    text = " ".join(RUNBOOK.read_text(encoding="utf-8").split())
+    questions = re.findall(r"`((?:SELECT|ANALYZE) [^`]+;)`", text)
+    asked = [question for question in questions if "PID" not in question]
+    assert (len(questions), len(asked)) == (7, 6)
+    with psycopg.connect(stack.urls["database"], autocommit=True) as connection:
+        for question in asked:
+            connection.execute(question)

@@ -4,9 +4,11 @@ import re
 import tomllib
 from pathlib import Path
 
+import click
 import pytest
 
 from api.settings import ApiSettings
+from hubspot_deals.cli.main import main
 from hubspot_deals.cli.settings import CommandLineSettings
 from hubspot_deals.launcher.storage_settings import StorageSettings
 from hubspot_deals.settings import PREFIX, PipelineSettings, SecretsFolder, load_settings
@@ -84,6 +86,42 @@ def test_a_copy_of_the_example_environment_is_accepted(settings, monkeypatch):
     monkeypatch.setenv(f"{PREFIX}ACCESS_TOKEN", "token")
 
     load_settings(settings)
+
+
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+
+
+def test_every_page_is_in_the_index():
+    text = (ROOT / "README.md").read_text()
+    pages = {page.name for page in ROOT.glob("docs/*.md")}
+    assert {page for page in pages if f"](docs/{page})" not in text} == set()
+
+
+def test_pages_name_settings_files_and_commands_that_exist():
+    wrong = []
+    for page in PAGES:
+        text = page.read_text()
+        named = set(re.findall(rf"\b{PREFIX}[A-Z_]*[A-Z]\b", text))
+        wrong += [(page.name, name) for name in named - variables_of_the_code()]
+        files = re.findall(r"`((?:tests|deploy|benchmarks|hubspot_deals|api)/[\w./]+)`", text)
+        wrong += [(page.name, name) for name in files if not (ROOT / name).exists()]
+        targets = re.findall(r"`make ([a-z-]+)", text)
+        made = (ROOT / "Makefile").read_text()
+        wrong += [(page.name, name) for name in targets if f"\n{name}: " not in made]
+        spoken = re.findall(r"(?:^|`|bin/)hubspot-deals ([a-z-]+(?: [a-z-]+)?)", text, re.MULTILINE)
+        wrong += [(page.name, words) for words in spoken if not is_command(words)]
+    assert wrong == []
+
+
+def is_command(words):
+    """Tell whether there is such a command; a word behind one without others is its argument."""
+    command = main
+    for word in words.split():
+        if not isinstance(command, click.Group):
+            return True
+        if (command := command.commands.get(word)) is None:
+            return False
+    return True
 
 
 def test_nothing_names_a_path_of_this_machine():

@@ -118,7 +118,7 @@ def load_settings(settings: type[_Settings]) -> _Settings:
     """Read settings; raises ConfigurationError that names every missing or wrong variable."""
     try:
         return settings()
-    except SettingsError as error:
+    except (SettingsError, OSError) as error:
         # Not chained: a file that is no text would be quoted.
         msg = f"Settings cannot be read: {error}. See docs/configuration.md."
         raise ConfigurationError(msg) from None

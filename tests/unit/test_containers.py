@@ -52,6 +52,20 @@ def test_every_service_is_hardened_and_limited(name):
     assert ("cap_add" in service) is (name == "postgres")
 
 
+def test_the_proxy_lets_nobody_in_without_tls_and_a_password():
+    text = (ROOT / "deploy" / "proxy" / "nginx.conf").read_text()
+    words = re.sub(r"#.*", "", text)
+    assert re.findall(r"listen (.*);", words) == ["8443 ssl"]
+    # One server with one location: the password is asked for before either.
+    assert (words.count("server {"), words.count("location ")) == (1, 1)
+    assert re.findall(r"auth_basic\w* (.*);", words) == ['"Dagster"', "/run/secrets/proxy_htpasswd"]
+    mounted = {f"/run/secrets/{name}" for name in SERVICES["proxy"]["secrets"]}
+    assert set(re.findall(r"/run/secrets/\w+", words)) == mounted
+    assert "sec_fetch_site" in words
+    # On a read-only root it writes below /tmp alone.
+    assert all(path.startswith("/tmp/") for path in re.findall(r"_temp_path (.*);", words))
+
+
 def test_everything_waits_for_the_migration():
     def waits_for(name):
         found = set(SERVICES[name].get("depends_on", ()))

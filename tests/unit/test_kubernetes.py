@@ -7,6 +7,8 @@ import kubernetes_validate
 import pytest
 import yaml
 from dagster import DagsterRun
+from dagster._core.instance.config import dagster_instance_config
+from dagster._serdes import ConfigurableClassData
 from dagster_k8s import K8sRunLauncher
 from dagster_k8s.container_context import K8sContainerContext
 from dagster_k8s.job import construct_dagster_k8s_job
@@ -51,6 +53,15 @@ def snake(name):
     return re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", name).lower()
 
 
+def snaked(values):
+    return {snake(name): value for name, value in values.items()}
+
+
+def built_by_dagster(module, name, config):
+    """What Dagster makes of a part of its configuration, checked by the part's own schema."""
+    return ConfigurableClassData(module, name, yaml.safe_dump(config)).rehydrate(as_type=object)
+
+
 def launched_job(tmp_path):
     """The job that Dagster's own launcher makes of a run, from what the chart gives it."""
     kubeconfig = tmp_path / "kubeconfig"
@@ -60,16 +71,18 @@ def launched_job(tmp_path):
         " users: [{name: c, user: {}}]}"
     )
     chosen = VALUES["runLauncher"]["config"]["k8sRunLauncher"]
-    launcher = K8sRunLauncher(
-        service_account_name="dagster",
-        instance_config_map="dagster-instance",
-        postgres_password_secret=VALUES["global"]["postgresqlSecretName"],
-        dagster_home="/opt/dagster/dagster_home",
-        load_incluster_config=False,
-        kubeconfig_file=str(kubeconfig),
-        image_pull_policy=chosen["imagePullPolicy"],
-        run_k8s_config={snake(name): value for name, value in chosen["runK8sConfig"].items()},
-    )
+    assert chosen["loadInclusterConfig"] is True
+    config = snaked(chosen) | {
+        "load_incluster_config": False,
+        "kubeconfig_file": str(kubeconfig),
+        "service_account_name": "dagster",
+        "instance_config_map": "dagster-instance",
+        "postgres_password_secret": VALUES["global"]["postgresqlSecretName"],
+        "dagster_home": "/opt/dagster/dagster_home",
+    }
+    config["run_k8s_config"] = snaked(config["run_k8s_config"])
+    launcher = built_by_dagster("dagster_k8s", "K8sRunLauncher", config)
+    assert isinstance(launcher, K8sRunLauncher)
     of_the_location = {
         "env_config_maps": [each["name"] for each in DEPLOYMENT["envConfigMaps"]],
         "volumes": DEPLOYMENT["volumes"],
@@ -202,13 +215,11 @@ def test_dagster_is_of_the_version_and_has_the_limits_of_the_product():
     version = pinned.removeprefix("dagster==")
     assert f"--version {version} " in (FOLDER / "dagster-values.yaml").read_text()
     own = yaml.safe_load((ROOT / "dagster_home" / "dagster.yaml").read_text())
-    coordinator = VALUES["dagsterDaemon"]["runCoordinator"]["config"]["queuedRunCoordinator"]
+    coordinator = dict(VALUES["dagsterDaemon"]["runCoordinator"]["config"]["queuedRunCoordinator"])
     runs = own["concurrency"]["runs"]
     assert coordinator.pop("maxConcurrentRuns") == runs["max_concurrent_runs"]
     assert coordinator.pop("tagConcurrencyLimits") == runs["tag_concurrency_limits"]
-    assert {snake(name): value for name, value in coordinator.items()} == (
-        own["run_coordinator"]["config"]
-    )
+    assert snaked(coordinator) == own["run_coordinator"]["config"]
     assert "--location-name" in DEPLOYMENT["dagsterApiGrpcArgs"]
     assert DEPLOYMENT["dagsterApiGrpcArgs"][-1] == CODE_LOCATION
     (server,) = VALUES["dagsterWebserver"]["workspace"]["servers"]
@@ -217,6 +228,27 @@ def test_dagster_is_of_the_version_and_has_the_limits_of_the_product():
         "port": DEPLOYMENT["port"],
         "name": CODE_LOCATION,
     }
+
+
+def test_what_the_chart_makes_of_the_values_is_a_configuration_of_dagster(tmp_path):
+    daemon = VALUES["dagsterDaemon"]
+    coordinator = snaked(daemon["runCoordinator"]["config"]["queuedRunCoordinator"])
+    assert built_by_dagster("dagster", "QueuedRunCoordinator", coordinator)
+    purged = VALUES["retention"]["sensor"]["purgeAfterDays"]
+    rendered = {
+        "run_coordinator": {
+            "module": "dagster",
+            "class": daemon["runCoordinator"]["type"],
+            "config": coordinator,
+        },
+        "run_monitoring": snaked(daemon["runMonitoring"]),
+        "retention": {"sensor": {"purge_after_days": purged}},
+        "telemetry": VALUES["telemetry"],
+    }
+    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(rendered))
+    found, _ = dagster_instance_config(str(tmp_path))
+    assert found["retention"]["sensor"]["purge_after_days"] == purged
+    assert found["run_monitoring"]["max_resume_run_attempts"] == 0
 
 
 def test_dagster_stores_in_its_own_schema_of_the_products_database():

@@ -1,6 +1,5 @@
 """The files for Kubernetes: valid by its schemas, hardened, and in step with the product."""
 
-import re
 import tomllib
 
 import kubernetes_validate
@@ -12,9 +11,7 @@ from dagster._serdes import ConfigurableClassData
 from dagster_k8s import K8sRunLauncher
 from dagster_k8s.container_context import K8sContainerContext
 from dagster_k8s.job import construct_dagster_k8s_job
-from dagster_postgres.utils import pg_url_from_config
 from kubernetes.client import ApiClient
-from sqlalchemy.engine import make_url
 
 from hubspot_deals.contract import CODE_LOCATION, JOB_NAME
 from tests.unit.test_docs import ROOT, variables_of_the_code
@@ -25,6 +22,7 @@ VERSIONS = ("1.32", "1.37")
 VALUES = yaml.safe_load((FOLDER / "dagster-values.yaml").read_text())
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 IMAGE = f"registry.example/hubspot-deals:{PROJECT['version']}"
+INSTANCE = yaml.safe_load((FOLDER / "dagster.yaml").read_text())
 (DEPLOYMENT,) = VALUES["dagster-user-deployments"]["deployments"]
 
 
@@ -36,6 +34,7 @@ def manifests():
         *(file.name for file in files),
         "kustomization.yaml",
         "dagster-values.yaml",
+        "dagster.yaml",
     }
     return [found for file in files for found in yaml.safe_load_all(file.read_text())]
 
@@ -49,39 +48,23 @@ def named(kind, name):
     return found
 
 
-def snake(name):
-    return re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", name).lower()
-
-
-def snaked(values):
-    return {snake(name): value for name, value in values.items()}
-
-
-def built_by_dagster(module, name, config):
+def built_by_dagster(part):
     """What Dagster makes of a part of its configuration, checked by the part's own schema."""
-    return ConfigurableClassData(module, name, yaml.safe_dump(config)).rehydrate(as_type=object)
+    config = yaml.safe_dump(part["config"])
+    return ConfigurableClassData(part["module"], part["class"], config).rehydrate(as_type=object)
 
 
 def launched_job(tmp_path):
-    """The job that Dagster's own launcher makes of a run, from what the chart gives it."""
+    """The job that Dagster's own launcher makes of a run, with what the code server hands on."""
     kubeconfig = tmp_path / "kubeconfig"
     kubeconfig.write_text(
         "{apiVersion: v1, kind: Config, current-context: c, contexts: [{name: c, context:"
         " {cluster: c, user: c}}], clusters: [{name: c, cluster: {server: 'http://127.0.0.1:9'}}],"
         " users: [{name: c, user: {}}]}"
     )
-    chosen = VALUES["runLauncher"]["config"]["k8sRunLauncher"]
-    assert chosen["loadInclusterConfig"] is True
-    config = snaked(chosen) | {
-        "load_incluster_config": False,
-        "kubeconfig_file": str(kubeconfig),
-        "service_account_name": "dagster",
-        "instance_config_map": "dagster-instance",
-        "postgres_password_secret": VALUES["global"]["postgresqlSecretName"],
-        "dagster_home": "/opt/dagster/dagster_home",
-    }
-    config["run_k8s_config"] = snaked(config["run_k8s_config"])
-    launcher = built_by_dagster("dagster_k8s", "K8sRunLauncher", config)
+    outside = {"load_incluster_config": False, "kubeconfig_file": str(kubeconfig)}
+    part = INSTANCE["run_launcher"]
+    launcher = built_by_dagster({**part, "config": part["config"] | outside})
     assert isinstance(launcher, K8sRunLauncher)
     of_the_location = {
         "env_config_maps": [each["name"] for each in DEPLOYMENT["envConfigMaps"]],
@@ -119,6 +102,7 @@ def chart_pod(values, name, **container):
                     "securityContext": values["securityContext"],
                     "resources": values["resources"],
                     "volumeMounts": values["volumeMounts"],
+                    "envFrom": [{"configMapRef": each} for each in values["envConfigMaps"]],
                     **container,
                 }
             ],
@@ -128,14 +112,9 @@ def chart_pod(values, name, **container):
 
 def chart_pods():
     return [
-        chart_pod(VALUES["dagsterWebserver"], "webserver"),
-        chart_pod(VALUES["dagsterDaemon"], "daemon"),
-        chart_pod(
-            DEPLOYMENT,
-            "code-server",
-            args=DEPLOYMENT["dagsterApiGrpcArgs"],
-            envFrom=[{"configMapRef": each} for each in DEPLOYMENT["envConfigMaps"]],
-        ),
+        chart_pod(VALUES["dagsterWebserver"], "webserver", env=VALUES["dagsterWebserver"]["env"]),
+        chart_pod(VALUES["dagsterDaemon"], "daemon", env=VALUES["dagsterDaemon"]["env"]),
+        chart_pod(DEPLOYMENT, "code-server", args=DEPLOYMENT["dagsterApiGrpcArgs"]),
     ]
 
 
@@ -187,17 +166,15 @@ def test_every_pod_meets_the_restricted_standard(pods):
     assert f"--uid {pods[0]['securityContext']['runAsUser']} " in (ROOT / "Dockerfile").read_text()
 
 
-def test_a_run_has_its_secrets_as_files_and_none_in_its_environment(tmp_path):
-    spec = pod_spec(launched_job(tmp_path))
-    (container,) = spec["containers"]
-    given = {each["name"]: each for each in container["env"]}
-    assert [name for name, each in given.items() if "valueFrom" in each] == ["DAGSTER_PG_PASSWORD"]
-    assert not any("secretRef" in source for source in container["envFrom"])
-    assert {"name": "secrets", "secret": {"secretName": "hubspot-deals", "defaultMode": 0o440}} in (
-        spec["volumes"]
-    )
+def test_secrets_are_files_and_in_no_environment(pods):
     folder = named("ConfigMap", "hubspot-deals")["data"]["HUBSPOT_DEALS_SECRETS_DIR"]
-    assert folder in {mount["mountPath"] for mount in container["volumeMounts"]}
+    mounted = {"name": "secrets", "secret": {"secretName": "hubspot-deals", "defaultMode": 0o440}}
+    for spec in pods:
+        (container,) = spec["containers"]
+        assert mounted in spec["volumes"]
+        assert folder in {mount["mountPath"] for mount in container["volumeMounts"]}
+        assert container["envFrom"] == [{"configMapRef": {"name": "hubspot-deals"}}]
+        assert not any("valueFrom" in each for each in container.get("env", []))
 
 
 def test_settings_and_secrets_are_those_of_the_product():
@@ -210,65 +187,53 @@ def test_settings_and_secrets_are_those_of_the_product():
     assert set(values) == {""}, "an example has no values"
 
 
-def test_dagster_is_of_the_version_and_has_the_limits_of_the_product():
+def test_dagster_is_configured_as_everywhere_but_for_a_pod_for_each_run(tmp_path):
+    own = yaml.safe_load((ROOT / "dagster_home" / "dagster.yaml").read_text())
+    differing = {"run_launcher", "compute_logs", "run_coordinator"}
+    assert INSTANCE.keys() == own.keys()
+    assert {name: INSTANCE[name] for name in own if name not in differing} == {
+        name: value for name, value in own.items() if name not in differing
+    }
+    assert INSTANCE["run_coordinator"]["config"] == own["run_coordinator"]["config"]
+    for name in ("run_coordinator", "compute_logs"):
+        assert built_by_dagster({"config": {}, **INSTANCE[name]})
+    # The file as a whole, by Dagster's schema.
+    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(INSTANCE))
+    assert dagster_instance_config(str(tmp_path))[0]["retention"] == own["retention"]
+
+
+def test_that_configuration_is_the_one_that_dagsters_pods_have(tmp_path):
+    overlay = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())
+    (generated,) = overlay["configMapGenerator"]
+    assert generated["files"] == ["dagster.yaml"]
+    assert overlay["generatorOptions"] == {"disableNameSuffixHash": True}
+    for name in ("dagsterWebserver", "dagsterDaemon"):
+        (variable,) = VALUES[name]["env"]
+        assert variable["name"] == "DAGSTER_HOME"
+        found = {each["name"]: each for each in VALUES[name]["volumes"]}["instance"]
+        assert found["configMap"]["name"] == generated["name"]
+        mount = {"name": "instance", "mountPath": variable["value"]}
+        assert mount in VALUES[name]["volumeMounts"]
+    (container,) = pod_spec(launched_job(tmp_path))["containers"]
+    # A run is told the configuration by its launcher.
+    assert variable in container["env"]
+    config = INSTANCE["run_launcher"]["config"]
+    assert config["instance_config_map"] == generated["name"]
+    assert config["job_namespace"] == overlay["namespace"]
+
+
+def test_dagster_is_of_the_version_and_finds_the_code_location():
     (pinned,) = [each for each in PROJECT["dependencies"] if each.startswith("dagster==")]
     version = pinned.removeprefix("dagster==")
-    assert f"--version {version} " in (FOLDER / "dagster-values.yaml").read_text()
-    own = yaml.safe_load((ROOT / "dagster_home" / "dagster.yaml").read_text())
-    coordinator = dict(VALUES["dagsterDaemon"]["runCoordinator"]["config"]["queuedRunCoordinator"])
-    runs = own["concurrency"]["runs"]
-    assert coordinator.pop("maxConcurrentRuns") == runs["max_concurrent_runs"]
-    assert coordinator.pop("tagConcurrencyLimits") == runs["tag_concurrency_limits"]
-    assert snaked(coordinator) == own["run_coordinator"]["config"]
-    assert "--location-name" in DEPLOYMENT["dagsterApiGrpcArgs"]
-    assert DEPLOYMENT["dagsterApiGrpcArgs"][-1] == CODE_LOCATION
+    for file in (FOLDER / "dagster-values.yaml", ROOT / "docs" / "deployment.md"):
+        assert f"--version {version} " in file.read_text()
+    assert DEPLOYMENT["dagsterApiGrpcArgs"][-2:] == ["--location-name", CODE_LOCATION]
     (server,) = VALUES["dagsterWebserver"]["workspace"]["servers"]
     assert server == {
         "host": DEPLOYMENT["name"],
         "port": DEPLOYMENT["port"],
         "name": CODE_LOCATION,
     }
-
-
-def test_what_the_chart_makes_of_the_values_is_a_configuration_of_dagster(tmp_path):
-    daemon = VALUES["dagsterDaemon"]
-    coordinator = snaked(daemon["runCoordinator"]["config"]["queuedRunCoordinator"])
-    assert built_by_dagster("dagster", "QueuedRunCoordinator", coordinator)
-    purged = VALUES["retention"]["sensor"]["purgeAfterDays"]
-    rendered = {
-        "run_coordinator": {
-            "module": "dagster",
-            "class": daemon["runCoordinator"]["type"],
-            "config": coordinator,
-        },
-        "run_monitoring": snaked(daemon["runMonitoring"]),
-        "retention": {"sensor": {"purge_after_days": purged}},
-        "telemetry": VALUES["telemetry"],
-    }
-    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(rendered))
-    found, _ = dagster_instance_config(str(tmp_path))
-    assert found["retention"]["sensor"]["purge_after_days"] == purged
-    assert found["run_monitoring"]["max_resume_run_attempts"] == 0
-
-
-def test_dagster_stores_in_its_own_schema_of_the_products_database():
-    values = VALUES["postgresql"]
-    url = make_url(
-        pg_url_from_config(
-            {
-                "postgres_db": {
-                    "username": values["postgresqlUsername"],
-                    "password": "p",
-                    "hostname": values["postgresqlHost"],
-                    "db_name": values["postgresqlDatabase"],
-                    "port": values["service"]["port"],
-                    "params": values["postgresqlParams"],
-                }
-            }
-        )
-    )
-    assert url.query["options"] == "-csearch_path=dagster -ctimezone=UTC"
-    assert url.query["sslmode"] == "require"
 
 
 def test_policies_and_services_find_the_pods_that_they_name():

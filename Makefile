@@ -6,9 +6,14 @@ STAMP := $(VENV)/.installed
 PYTEST_ARGS ?=
 # Tests wait more than they work; each process has a database and a stack of its own.
 TEST_PROCESSES ?= 3
+# Tools that look at the packages, in an environment of their own.
+AUDIT := .venv-audit/bin
+AUDIT_STAMP := .venv-audit/.installed
+LICENCES := MIT;BSD;Apache;Python Software Foundation;PSF;Mozilla Public License;MPL-2.0;LGPL;ISC;Zlib
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test faults fuzz check format lint types imports openapi bench bench-sandbox lock clean
+.PHONY: help install demo up test faults fuzz check format lint types imports openapi bench bench-sandbox \
+	lock backup-test audit licences sbom secrets clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,8 +64,32 @@ bench: $(STAMP) ## Measure everything beside its floor (an hour); ARGS="--only r
 bench-sandbox: $(STAMP) ## Measure how many pages a second the sandbox serves
 	$(BIN)/python benchmarks/sandbox_pages.py
 
+backup-test: $(STAMP) ## Back up under a running scan, restore, and let the scan go on
+	$(BIN)/python -m pytest tests/e2e/test_backup.py $(PYTEST_ARGS)
+
+$(AUDIT_STAMP):
+	$(PYTHON) -m venv .venv-audit
+	$(AUDIT)/python -m pip install --quiet --disable-pip-version-check \
+		pip-audit==2.10.1 pip-licenses==5.5.5 cyclonedx-bom==7.5.0
+	@touch $@
+
+audit: $(AUDIT_STAMP) ## Look for known vulnerabilities in every pinned package; AUDIT_ARGS="-s osv" asks elsewhere
+	$(AUDIT)/pip-audit --strict --no-deps --disable-pip -r constraints.txt $(AUDIT_ARGS)
+
+licences: $(STAMP) $(AUDIT_STAMP) ## Write dist/licences.md; fails on a licence that is not allowed
+	@mkdir -p dist
+	$(AUDIT)/pip-licenses --python $(BIN)/python --packages $$(cut -d= -f1 constraints.txt) \
+		--partial-match --allow-only "$(LICENCES)" --format markdown --with-urls --output-file dist/licences.md
+
+sbom: $(STAMP) $(AUDIT_STAMP) ## Write dist/sbom.json, a CycloneDX list of what is installed
+	@mkdir -p dist
+	$(AUDIT)/cyclonedx-py environment $(VENV) --output-reproducible --pyproject pyproject.toml -o dist/sbom.json
+
+secrets: ## Make the secrets of docker-compose.yml
+	deploy/secrets.sh
+
 lock: $(STAMP) ## Write constraints.txt from what is installed
 	$(BIN)/python -m pip freeze --exclude-editable --disable-pip-version-check > constraints.txt
 
 clean: ## Remove the set-up and what the local stack stored
-	rm -rf $(VENV) .hubspot-deals .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .venv-audit dist .hubspot-deals .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,4 +1,4 @@
-"""The REST facade's settings, read from the environment as `HUBSPOT_DEALS_…`.
+"""The REST facade's settings, read from the environment as `HUBSPOT_DEALS_…`, or from files.
 
 `docs/configuration.md` and `.env.example` list every one; a test compares them with this class.
 """
@@ -9,9 +9,8 @@ from typing import Annotated, Final, Literal
 
 import limits
 from pydantic import AfterValidator, BeforeValidator, Field, HttpUrl, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from hubspot_deals.settings import PREFIX
+from hubspot_deals.settings import Settings
 
 _ORIGIN: Final = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?")
 
@@ -35,10 +34,8 @@ RateLimit = Annotated[str, AfterValidator(_check_limit)]
 """Requests of one caller in a window: a number, `/`, and `second`, `minute`, `hour` or `day`."""
 
 
-class ApiSettings(BaseSettings):
+class ApiSettings(Settings):
     """What the REST facade needs."""
-
-    model_config = SettingsConfigDict(env_prefix=PREFIX)
 
     database_url: SecretStr = Field(description="PostgreSQL for scans and rows, as a libpq URL.")
     encryption_keys: SecretStr = Field(

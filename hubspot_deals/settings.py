@@ -1,12 +1,19 @@
-"""The pipeline's settings, read from the environment as `HUBSPOT_DEALS_…`.
+"""The pipeline's settings, read from the environment as `HUBSPOT_DEALS_…`, or from files.
 
 `docs/configuration.md` and `.env.example` list every one; a test compares them with this class.
 """
 
+from pathlib import Path
 from typing import Final, TypeVar
 
 from pydantic import Field, HttpUrl, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from hubspot_deals.errors import ConfigurationError
 
@@ -15,10 +22,41 @@ API_VERSION_PATTERN: Final = r"^(v3|20\d\d-(03|09))$"
 _Settings = TypeVar("_Settings", bound=BaseSettings)
 
 
-class HubSpotSettings(BaseSettings):
-    """How HubSpot is reached, and how much of it may be used."""
+class SecretsFolder(BaseSettings):
+    """Where container platforms lay secrets, one to a file."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True)
+
+    secrets_dir: Path = Field(
+        default=Path("/run/secrets"),
+        description="Folder of files named like settings, such as `hubspot_deals_database_url`.",
+    )
+
+
+class Settings(BaseSettings):
+    """Settings of the environment; one that is not there, or empty, may be a file's content."""
+
+    # A copied .env.example leaves secrets empty, which must not hide their files.
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the environment before the folder of secrets, which need not exist."""
+        del dotenv_settings, file_secret_settings
+        folder = SecretsFolder().secrets_dir
+        files = SecretsSettingsSource(settings_cls, folder if folder.is_dir() else None)
+        return init_settings, env_settings, files
+
+
+class HubSpotSettings(Settings):
+    """How HubSpot is reached, and how much of it may be used."""
 
     hubspot_url: HttpUrl = Field(
         default=HttpUrl("https://api.hubapi.com"), description="Base URL of the HubSpot API."
@@ -86,6 +124,10 @@ def load_settings(settings: type[_Settings]) -> _Settings:
     """Read settings; raises ConfigurationError that names every missing or wrong variable."""
     try:
         return settings()
+    except (SettingsError, OSError) as error:
+        # Not chained: a file that is no text would be quoted.
+        msg = f"Settings cannot be read: {error}. See docs/configuration.md."
+        raise ConfigurationError(msg) from None
     except ValidationError as error:
         faults = "; ".join(
             f"{PREFIX}{'.'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"

@@ -12,22 +12,18 @@ import click
 import httpx
 import psycopg
 from pydantic import Field, HttpUrl, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hubspot_deals.cli.client import ServiceClient
 from hubspot_deals.errors import ConfigurationError
 from hubspot_deals.local.ports import DEFAULT_API_PORT, LOOPBACK
-from hubspot_deals.settings import PREFIX, load_settings
+from hubspot_deals.settings import PREFIX, Settings, load_settings
 from hubspot_deals.warehouse.connections import open_connection
 
 DEFAULT_API_URL: Final = f"http://{LOOPBACK}:{DEFAULT_API_PORT}"
 
 
-class CommandLineSettings(BaseSettings):
+class CommandLineSettings(Settings):
     """What the `hubspot-deals` command reads from the environment."""
-
-    # A copied .env.example leaves the token empty, which is no token.
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True)
 
     api_url: HttpUrl | None = Field(
         default=None,

@@ -1,10 +1,10 @@
-"""What a run needs from outside. Secrets are resolved at use; Dagster stores only their names."""
+"""What a run needs from outside. Secrets are read at use; Dagster is told nothing of them."""
 
-from typing import Any, Final
+from typing import Final
 
 import dagster as dg
 
-from hubspot_deals.settings import PREFIX, PipelineSettings, load_settings
+from hubspot_deals.settings import PipelineSettings, load_settings
 
 _SECRETS: Final = ("database_url", "encryption_keys")
 
@@ -12,8 +12,8 @@ _SECRETS: Final = ("database_url", "encryption_keys")
 class PipelineSettingsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The pipeline's settings: database, key ring, HubSpot, the size of a chunk, retention."""
 
-    database_url: str
-    encryption_keys: str
+    database_url: str | None = None
+    encryption_keys: str | None = None
     hubspot_url: str
     hubspot_api_version: str
     chunk_rows: int
@@ -26,17 +26,20 @@ class PipelineSettingsResource(dg.ConfigurableResource):  # type: ignore[type-ar
     audit_days: int
 
     def resolve(self) -> PipelineSettings:
-        """Return the settings with their secrets, for use inside a run or a sensor tick."""
+        """Return the settings with their secrets, for use inside a run or a sensor tick.
+
+        Secrets that it was not made with are those of the environment or its files.
+        """
         values = {name: getattr(self, name) for name in PipelineSettings.model_fields}
-        return PipelineSettings.model_validate(values)
+        given = {name: value for name, value in values.items() if value is not None}
+        return PipelineSettings.model_validate(given)
 
 
 def build_pipeline_resource() -> PipelineSettingsResource:
     """Read the environment; raises ConfigurationError that names what is missing.
 
-    Secrets stay references to the environment, because Dagster shows a resource's values.
+    Secrets stay where they are until they are used, because Dagster shows a resource's values.
     """
     settings = load_settings(PipelineSettings)
-    secrets: dict[str, Any] = {name: dg.EnvVar(f"{PREFIX}{name.upper()}") for name in _SECRETS}
     others = settings.model_dump(mode="json", exclude=set(_SECRETS))
-    return PipelineSettingsResource(**secrets, **others)
+    return PipelineSettingsResource(**others)

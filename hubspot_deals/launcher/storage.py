@@ -31,6 +31,8 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import InvalidatePoolError
 
 from hubspot_deals.errors import ConfigurationError
+from hubspot_deals.launcher.storage_settings import StorageSettings
+from hubspot_deals.settings import load_settings
 
 _KEPT_CONNECTIONS: Final = 2
 _MORE_CONNECTIONS: Final = 6
@@ -225,7 +227,10 @@ class PooledScheduleStorage(PostgresScheduleStorage):
 
 
 class PooledPostgresStorage(DagsterPostgresStorage):
-    """Configured as `DagsterPostgresStorage` is; access tokens of cloud providers excepted."""
+    """Configured as `DagsterPostgresStorage` is, access tokens of cloud providers excepted.
+
+    Without a database in its configuration, it is that of the settings.
+    """
 
     def __init__(
         self, url: str, *, autocreate: bool, inst_data: ConfigurableClassData | None
@@ -250,8 +255,9 @@ class PooledPostgresStorage(DagsterPostgresStorage):
                 "auth_provider needs Dagster's own storage: dagster_postgres.DagsterPostgresStorage"
             )
             raise ConfigurationError(msg)
+        is_told = config_value.keys() & {"postgres_url", "postgres_db"}
         return cls(
-            pg_url_from_config(config_value),
+            pg_url_from_config(config_value) if is_told else load_settings(StorageSettings).url,
             autocreate=config_value.get("should_autocreate_tables", True),
             inst_data=inst_data,
         )

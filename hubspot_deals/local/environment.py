@@ -5,15 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from hubspot_deals.errors import ConfigurationError
+from hubspot_deals.launcher.storage_settings import dagster_storage_url
 from hubspot_deals.local.ports import LOOPBACK
 from hubspot_deals.settings import PREFIX
 
 ENCRYPTION_KEYS: Final = f"{PREFIX}ENCRYPTION_KEYS"
 _SCHEMES: Final = ("postgresql", "postgres")
-_DAGSTER_SCHEMA: Final = "dagster"
 _SECRET_PARAMETERS: Final = ("password", "sslpassword")
 _OF_THE_COMMAND_LINE: Final = ("ACCESS_TOKEN", "API_KEY", "API_URL", "DATA_DIR")
 
@@ -107,21 +107,6 @@ def libpq_url(text: str) -> str:
     if scheme not in _SCHEMES or not parts.path.strip("/"):
         raise ConfigurationError(msg)
     return urlunsplit(parts._replace(scheme="postgresql"))
-
-
-def dagster_storage_url(database_url: str) -> str:
-    """Return the same database for SQLAlchemy, with Dagster's own schema as the search path."""
-    parts = urlsplit(database_url)
-    query = dict(parse_qsl(parts.query))
-    # Dagster keeps moments without a time zone and reads them as UTC.
-    own = f"-csearch_path={_DAGSTER_SCHEMA} -ctimezone=UTC"
-    query["options"] = f"{query['options']} {own}" if "options" in query else own
-    # The driver is named because SQLAlchemy's default one changes with its version.
-    return urlunsplit(
-        parts._replace(
-            scheme="postgresql+psycopg2", query=urlencode(query, quote_via=quote, safe="/")
-        )
-    )
 
 
 def without_password(url: str) -> str:

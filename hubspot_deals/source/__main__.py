@@ -12,7 +12,6 @@ from typing import Final
 import click
 import dlt
 from pydantic import Field, HttpUrl, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hubspot_deals.contract import (
     ALL_PROPERTIES,
@@ -24,7 +23,7 @@ from hubspot_deals.contract import (
 )
 from hubspot_deals.dlt_runtime import configure_dlt_runtime
 from hubspot_deals.errors import HubSpotDealsError
-from hubspot_deals.settings import API_VERSION_PATTERN, PREFIX, load_settings
+from hubspot_deals.settings import API_VERSION_PATTERN, Settings, load_settings
 from hubspot_deals.source import hubspot_deals_source
 from hubspot_deals.source.account import HubSpotAccount
 from hubspot_deals.source.client import ConnectionOptions
@@ -32,10 +31,8 @@ from hubspot_deals.source.client import ConnectionOptions
 _PROPERTY: Final = re.compile(r"[a-z0-9_]{1,100}", re.ASCII)
 
 
-class SourceSettings(BaseSettings):
+class SourceSettings(Settings):
     """What the source needs when it runs alone."""
-
-    model_config = SettingsConfigDict(env_prefix=PREFIX)
 
     access_token: SecretStr
     hubspot_url: HttpUrl = HttpUrl("https://api.hubapi.com")

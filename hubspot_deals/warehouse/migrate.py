@@ -12,11 +12,12 @@ from importlib.resources.abc import Traversable
 from typing import Any, Final
 
 import psycopg
+from psycopg.errors import LockNotAvailable
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from hubspot_deals.errors import ConfigurationError, HubSpotDealsError
-from hubspot_deals.settings import PREFIX, load_settings
+from hubspot_deals.settings import PREFIX, Settings, load_settings
 from hubspot_deals.warehouse.connections import open_connection
 from hubspot_deals.warehouse.pipeline import ScanPipeline
 from hubspot_deals.warehouse.syncs.environment import (
@@ -29,12 +30,15 @@ _logger = logging.getLogger(__name__)
 _LOCK: Final = 4_860
 # Dagster keeps its own tables in a schema of its own, which it does not create itself.
 _SCHEMAS: Final = ("hubspot_deals", "dagster")
+# Whoever waits for a table stands in the way of everybody behind. Workers that cannot write for
+# twelve seconds are taken for dead, so a migration gives way long before, and comes back.
+_LOCK_TIMEOUT: Final = "2s"
+_LONGEST_TRY_SECONDS: Final = 600.0
+_LONGEST_PAUSE_SECONDS: Final = 5.0
 
 
-class MigrationSettings(BaseSettings):
+class MigrationSettings(Settings):
     """What a migration needs."""
-
-    model_config = SettingsConfigDict(env_prefix=PREFIX)
 
     database_url: SecretStr = Field(description="PostgreSQL for scans and rows, as a libpq URL.")
 
@@ -65,13 +69,23 @@ def _migrate(connection: psycopg.Connection[Any], database_url: SecretStr) -> li
     applied = {name for (name,) in connection.execute("SELECT name FROM hubspot_deals.migrations")}
     pending = [file for file in _migration_files() if file.name not in applied]
     for file in pending:
-        with connection.transaction():
-            connection.execute(file.read_bytes())
-            connection.execute(
-                "INSERT INTO hubspot_deals.migrations (name) VALUES (%s)", (file.name,)
-            )
+        for attempt in Retrying(
+            retry=retry_if_exception_type(LockNotAvailable),
+            stop=stop_after_delay(_LONGEST_TRY_SECONDS),
+            wait=wait_random_exponential(max=_LONGEST_PAUSE_SECONDS),
+            reraise=True,
+        ):
+            with attempt:
+                _apply(connection, file)
         _logger.info("migration applied", extra={"action": "migrate", "migration": file.name})
     return [file.name for file in pending]
+
+
+def _apply(connection: psycopg.Connection[Any], file: Traversable) -> None:
+    with connection.transaction():
+        connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+        connection.execute(file.read_bytes())
+        connection.execute("INSERT INTO hubspot_deals.migrations (name) VALUES (%s)", (file.name,))
 
 
 def _migration_files() -> list[Traversable]:

@@ -91,7 +91,10 @@ def stack(open_folder: Path) -> Iterator[RunningStack]:
 
 @contextmanager
 def running_stack(
-    folder: Path, hubspot_url: str | None = None, **variables: str
+    folder: Path,
+    hubspot_url: str | None = None,
+    database_url: str | None = None,
+    **variables: str,
 ) -> Iterator[RunningStack]:
     """Start a stack on a folder the way a user does, and end it with Ctrl-C."""
     data_dir, output = folder / "data", folder / "up.log"
@@ -100,6 +103,8 @@ def running_stack(
         options += ["--sandbox", "--sandbox-deals", str(SANDBOX_DEALS)]
     else:
         options += ["--hubspot-url", hubspot_url]
+    if database_url is not None:
+        options += ["--database-url", database_url]
     with output.open("w") as log:
         process = subprocess.Popen(
             command_line("up", *options),

@@ -146,14 +146,14 @@ class Runner:
             return self._run(["pwsh", "-NoProfile", "-File", str(script)], block)
         url = re.search(r'-Uri "([^"]+)"', text).group(1)
         if "-Method Post" in text:
-            answer = httpx.post(url, json=hashtable_to_json(text), trust_env=False)
+            answer = httpx.post(url, json=hashtable_to_json(text), trust_env=False, timeout=60)
         elif "-OutFile" in text:
             for url, name in re.findall(r'-Uri "([^"]+)" -OutFile "([^"]+)"', text):
-                answer = httpx.get(url, trust_env=False).raise_for_status()
+                answer = httpx.get(url, trust_env=False, timeout=60).raise_for_status()
                 (self._folder / name).write_bytes(answer.content)
             return ""
         else:
-            answer = httpx.get(url, trust_env=False)
+            answer = httpx.get(url, trust_env=False, timeout=60)
         body = answer.json()
         for path in re.findall(r"\$response\.([\w.]+)", text):
             value = body

@@ -4,12 +4,14 @@ import re
 import tomllib
 from pathlib import Path
 
+import click
 import pytest
-import yaml
 
 from api.settings import ApiSettings
+from hubspot_deals.cli.main import main
 from hubspot_deals.cli.settings import CommandLineSettings
-from hubspot_deals.settings import PREFIX, PipelineSettings, load_settings
+from hubspot_deals.launcher.storage_settings import StorageSettings
+from hubspot_deals.settings import PREFIX, PipelineSettings, SecretsFolder, load_settings
 from hubspot_deals.source.__main__ import SourceSettings
 from hubspot_deals.warehouse.migrate import MigrationSettings
 from hubspot_deals.warehouse.syncs.environment import ConnectionEnvironment
@@ -21,7 +23,9 @@ SETTINGS = (
     ConnectionEnvironment,
     MigrationSettings,
     PipelineSettings,
+    SecretsFolder,
     SourceSettings,
+    StorageSettings,
 )
 
 
@@ -47,7 +51,7 @@ def test_documented_defaults_are_the_real_ones():
     text = (ROOT / "docs/configuration.md").read_text()
     rows = re.findall(rf"^\| `({PREFIX}\w+)` \| ([^|]+) \|", text, re.MULTILINE)
     documented = {name: value.strip(" `").replace(",", "") for name, value in rows}
-    for cls in (PipelineSettings, ApiSettings):
+    for cls in (PipelineSettings, ApiSettings, SecretsFolder):
         for name, field in cls.model_fields.items():
             if not field.is_required():
                 shown = documented[f"{PREFIX}{name}".upper()]
@@ -74,72 +78,52 @@ def test_links_between_documents_lead_somewhere():
     assert broken == []
 
 
-def test_compose_runs_the_same_processes_as_the_embedded_stack():
-    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-    services = compose["services"]
-    assert services.keys() == {
-        "postgres",
-        "migrate",
-        "run-host",
-        "code-server",
-        "sync-server",
-        "daemon",
-        "webserver",
-        "api",
-    }
-    for name, service in services.items():
-        for port in service.get("ports", []):
-            assert port.startswith("127.0.0.1:"), f"{name} is published beyond loopback"
-    given = set(compose["x-environment"])
-    needed = {name for name in variables_of_the_code() if name.endswith(("_URL", "_KEYS"))}
-    assert needed - {f"{PREFIX}API_URL"} <= given
-
-
-def test_every_setting_of_the_example_environment_reaches_the_containers():
-    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-    ours = [service for service in compose["services"].values() if "build" in service]
-    given = compose["x-environment"]
-    fixed = {name for name, value in given.items() if f"${{{name}" not in value}
-
-    assert len(ours) == 7
-    token = f"{PREFIX}ACCESS_TOKEN"
-    for service in ours:
-        is_migration = service is compose["services"]["migrate"]
-        # It stores the token of the account that is kept current; nobody else is given it.
-        own = {token: f"${{{token}:-}}"} if is_migration else {}
-        assert (service["env_file"], service["environment"]) == (".env", given | own)
-    # What `environment` says wins over .env: the containers' own addresses, and no token.
-    assert fixed == {
-        f"{PREFIX}{name}"
-        for name in (
-            "ACCESS_TOKEN",
-            "API_KEY",
-            "CODE_SERVER_HOST",
-            "CODE_SERVER_PORT",
-            "DAGSTER_STORAGE_URL",
-            "DAGSTER_URL",
-            "DATABASE_URL",
-            "SYNC_SERVER_HOST",
-            "SYNC_SERVER_PORT",
-        )
-    }
-
-
-def test_the_example_environment_names_what_the_compose_file_asks_for():
-    asked = set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()))
-    text = (ROOT / ".env.example").read_text()
-    assert asked <= set(re.findall(r"^(\w+)=", text, re.MULTILINE))
-
-
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_a_copy_of_the_example_environment_is_accepted(settings, monkeypatch):
     text = (ROOT / ".env.example").read_text()
     for name, value in re.findall(rf"^({PREFIX}\w+)=(.*)$", text, re.MULTILINE):
         monkeypatch.setenv(name, value)
-    # A copy has to fill this in.
+    # A copy has to fill these in.
     monkeypatch.setenv(f"{PREFIX}ENCRYPTION_KEYS", "k1:key")
+    monkeypatch.setenv(f"{PREFIX}ACCESS_TOKEN", "token")
 
     load_settings(settings)
+
+
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+
+
+def test_every_page_is_in_the_index():
+    text = (ROOT / "README.md").read_text()
+    pages = {page.name for page in ROOT.glob("docs/*.md")}
+    assert {page for page in pages if f"](docs/{page})" not in text} == set()
+
+
+def test_pages_name_settings_files_and_commands_that_exist():
+    wrong = []
+    for page in PAGES:
+        text = page.read_text()
+        named = set(re.findall(rf"\b{PREFIX}[A-Z_]*[A-Z]\b", text))
+        wrong += [(page.name, name) for name in named - variables_of_the_code()]
+        files = re.findall(r"`((?:tests|deploy|benchmarks|hubspot_deals|api)/[\w./]+)`", text)
+        wrong += [(page.name, name) for name in files if not (ROOT / name).exists()]
+        targets = re.findall(r"`make ([a-z-]+)", text)
+        made = (ROOT / "Makefile").read_text()
+        wrong += [(page.name, name) for name in targets if f"\n{name}: " not in made]
+        spoken = re.findall(r"(?:^|`|bin/)hubspot-deals ([a-z-]+(?: [a-z-]+)?)", text, re.MULTILINE)
+        wrong += [(page.name, words) for words in spoken if not is_command(words)]
+    assert wrong == []
+
+
+def is_command(words):
+    """Tell whether there is such a command; a word behind one without others is its argument."""
+    command = main
+    for word in words.split():
+        if not isinstance(command, click.Group):
+            return True
+        if (command := command.commands.get(word)) is None:
+            return False
+    return True
 
 
 def test_nothing_names_a_path_of_this_machine():

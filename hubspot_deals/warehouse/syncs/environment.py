@@ -14,10 +14,9 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hubspot_deals.errors import ConfigurationError, ConnectionExistsError
-from hubspot_deals.settings import PREFIX, PipelineSettings, load_settings
+from hubspot_deals.settings import PREFIX, PipelineSettings, Settings, load_settings
 from hubspot_deals.sync_contract import Cadence, SyncSettings
 from hubspot_deals.warehouse.connections import server_options
 from hubspot_deals.warehouse.credentials import KeyRing, SealedToken
@@ -36,11 +35,8 @@ _logger = logging.getLogger(__name__)
 Outcome = Literal["created", "changed", "unchanged", "being removed"]
 
 
-class ConnectionEnvironment(BaseSettings):
+class ConnectionEnvironment(Settings):
     """What describes the connection; it takes the token and the organization."""
-
-    # A copied .env.example leaves them empty.
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True)
 
     access_token: SecretStr | None = Field(
         default=None, description="HubSpot private-app token of the account to keep current."

@@ -1,0 +1,259 @@
+"""The files for Kubernetes: valid by its schemas, hardened, and in step with the product."""
+
+import tomllib
+
+import kubernetes_validate
+import pytest
+import yaml
+from dagster import DagsterRun
+from dagster._core.instance.config import dagster_instance_config
+from dagster._serdes import ConfigurableClassData
+from dagster_k8s import K8sRunLauncher
+from dagster_k8s.container_context import K8sContainerContext
+from dagster_k8s.job import construct_dagster_k8s_job
+from kubernetes.client import ApiClient
+
+from hubspot_deals.contract import CODE_LOCATION, JOB_NAME
+from tests.unit.test_docs import ROOT, variables_of_the_code
+
+FOLDER = ROOT / "deploy" / "kubernetes"
+# The oldest that its makers still supported in 2026, and the newest that there are schemas of.
+VERSIONS = ("1.32", "1.37")
+VALUES = yaml.safe_load((FOLDER / "dagster-values.yaml").read_text())
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+IMAGE = f"registry.example/hubspot-deals:{PROJECT['version']}"
+INSTANCE = yaml.safe_load((FOLDER / "dagster.yaml").read_text())
+(DEPLOYMENT,) = VALUES["dagster-user-deployments"]["deployments"]
+
+
+def manifests():
+    """Every object of the folder, the overlay excepted."""
+    names = [*yaml.safe_load((FOLDER / "kustomization.yaml").read_text())["resources"]]
+    files = [FOLDER / name for name in (*names, "secrets.example.yaml")]
+    assert {file.name for file in FOLDER.iterdir()} == {
+        *(file.name for file in files),
+        "kustomization.yaml",
+        "dagster-values.yaml",
+        "dagster.yaml",
+    }
+    return [found for file in files for found in yaml.safe_load_all(file.read_text())]
+
+
+def named(kind, name):
+    (found,) = [
+        each
+        for each in manifests()
+        if each["kind"] == kind and each["metadata"]["name"].startswith(name)
+    ]
+    return found
+
+
+def built_by_dagster(part):
+    """What Dagster makes of a part of its configuration, checked by the part's own schema."""
+    config = yaml.safe_dump(part["config"])
+    return ConfigurableClassData(part["module"], part["class"], config).rehydrate(as_type=object)
+
+
+def launched_job(tmp_path):
+    """The job that Dagster's own launcher makes of a run, with what the code server hands on."""
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(
+        "{apiVersion: v1, kind: Config, current-context: c, contexts: [{name: c, context:"
+        " {cluster: c, user: c}}], clusters: [{name: c, cluster: {server: 'http://127.0.0.1:9'}}],"
+        " users: [{name: c, user: {}}]}"
+    )
+    outside = {"load_incluster_config": False, "kubeconfig_file": str(kubeconfig)}
+    part = INSTANCE["run_launcher"]
+    launcher = built_by_dagster({**part, "config": part["config"] | outside})
+    assert isinstance(launcher, K8sRunLauncher)
+    of_the_location = {
+        "env_config_maps": [each["name"] for each in DEPLOYMENT["envConfigMaps"]],
+        "volumes": DEPLOYMENT["volumes"],
+        "volume_mounts": DEPLOYMENT["volumeMounts"],
+        "resources": DEPLOYMENT["resources"],
+    }
+    context = K8sContainerContext.create_for_run(
+        DagsterRun(job_name=JOB_NAME), launcher, include_run_tags=False
+    ).merge(K8sContainerContext.create_from_config({"k8s": of_the_location}))
+    job = construct_dagster_k8s_job(
+        job_config=context.get_k8s_job_config(job_image=IMAGE, run_launcher=launcher),
+        args=["dagster", "api", "execute_run"],
+        job_name="dagster-run-1",
+        component="run_worker",
+        user_defined_k8s_config=context.run_k8s_config,
+    )
+    return ApiClient().sanitize_for_serialization(job)
+
+
+def chart_pod(values, name, **container):
+    """A pod as the chart's templates make it of the values of one of its parts."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name},
+        "spec": {
+            "securityContext": values["podSecurityContext"],
+            "volumes": values["volumes"],
+            "containers": [
+                {
+                    "name": name,
+                    "image": "{repository}:{tag}".format(**values["image"]),
+                    "imagePullPolicy": values["image"]["pullPolicy"],
+                    "securityContext": values["securityContext"],
+                    "resources": values["resources"],
+                    "volumeMounts": values["volumeMounts"],
+                    "envFrom": [{"configMapRef": each} for each in values["envConfigMaps"]],
+                    **container,
+                }
+            ],
+        },
+    }
+
+
+def chart_pods():
+    return [
+        chart_pod(VALUES["dagsterWebserver"], "webserver", env=VALUES["dagsterWebserver"]["env"]),
+        chart_pod(VALUES["dagsterDaemon"], "daemon", env=VALUES["dagsterDaemon"]["env"]),
+        chart_pod(DEPLOYMENT, "code-server", args=DEPLOYMENT["dagsterApiGrpcArgs"]),
+    ]
+
+
+def pod_spec(found):
+    return found["spec"] if found["kind"] == "Pod" else found["spec"]["template"]["spec"]
+
+
+@pytest.fixture
+def pods(tmp_path):
+    """The specification of every pod that there can be."""
+    own = [found for found in manifests() if found["kind"] in {"Deployment", "Job"}]
+    return [pod_spec(found) for found in (*own, *chart_pods(), launched_job(tmp_path))]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_everything_is_valid_by_the_schemas_of_kubernetes(version, tmp_path):
+    everything = [*manifests(), *chart_pods(), launched_job(tmp_path)]
+    assert len(everything) == 17
+    for found in everything:
+        kubernetes_validate.validate(found, version, strict=True)
+
+
+def test_a_wrong_word_would_be_found():
+    wrong = named("Service", "api")
+    wrong["spec"]["selektor"] = wrong["spec"].pop("selector")
+    with pytest.raises(kubernetes_validate.ValidationError, match="selektor"):
+        kubernetes_validate.validate(wrong, VERSIONS[-1], strict=True)
+
+
+def test_every_pod_meets_the_restricted_standard(pods):
+    assert len(pods) == 6
+    for spec in pods:
+        context = spec["securityContext"]
+        assert context["runAsNonRoot"] is True
+        assert context["runAsUser"] == 10001
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert all(
+            volume.keys() & {"secret", "emptyDir", "configMap"} for volume in spec["volumes"]
+        )
+        for container in spec["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert container["resources"]["limits"].keys() == {"cpu", "memory"}
+            mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
+            assert "/tmp" in mounted
+    assert f"--uid {pods[0]['securityContext']['runAsUser']} " in (ROOT / "Dockerfile").read_text()
+
+
+def test_secrets_are_files_and_in_no_environment(pods):
+    folder = named("ConfigMap", "hubspot-deals")["data"]["HUBSPOT_DEALS_SECRETS_DIR"]
+    mounted = {"name": "secrets", "secret": {"secretName": "hubspot-deals", "defaultMode": 0o440}}
+    for spec in pods:
+        (container,) = spec["containers"]
+        assert mounted in spec["volumes"]
+        assert folder in {mount["mountPath"] for mount in container["volumeMounts"]}
+        assert container["envFrom"] == [{"configMapRef": {"name": "hubspot-deals"}}]
+        assert not any("valueFrom" in each for each in container.get("env", []))
+
+
+def test_settings_and_secrets_are_those_of_the_product():
+    secret, of_dagster = [found for found in manifests() if found["kind"] == "Secret"]
+    given = {*named("ConfigMap", "hubspot-deals")["data"], *map(str.upper, secret["stringData"])}
+    assert given <= variables_of_the_code()
+    assert "HUBSPOT_DEALS_ENCRYPTION_KEYS" in given
+    assert of_dagster["metadata"]["name"] == VALUES["global"]["postgresqlSecretName"]
+    values = {**secret["stringData"], **of_dagster["stringData"]}.values()
+    assert set(values) == {""}, "an example has no values"
+
+
+def test_dagster_is_configured_as_everywhere_but_for_a_pod_for_each_run(tmp_path):
+    own = yaml.safe_load((ROOT / "dagster_home" / "dagster.yaml").read_text())
+    differing = {"run_launcher", "compute_logs", "run_coordinator"}
+    assert INSTANCE.keys() == own.keys()
+    assert {name: INSTANCE[name] for name in own if name not in differing} == {
+        name: value for name, value in own.items() if name not in differing
+    }
+    assert INSTANCE["run_coordinator"]["config"] == own["run_coordinator"]["config"]
+    for name in ("run_coordinator", "compute_logs"):
+        assert built_by_dagster({"config": {}, **INSTANCE[name]})
+    # The file as a whole, by Dagster's schema.
+    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(INSTANCE))
+    assert dagster_instance_config(str(tmp_path))[0]["retention"] == own["retention"]
+
+
+def test_that_configuration_is_the_one_that_dagsters_pods_have(tmp_path):
+    overlay = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())
+    (generated,) = overlay["configMapGenerator"]
+    assert generated["files"] == ["dagster.yaml"]
+    assert overlay["generatorOptions"] == {"disableNameSuffixHash": True}
+    for name in ("dagsterWebserver", "dagsterDaemon"):
+        (variable,) = VALUES[name]["env"]
+        assert variable["name"] == "DAGSTER_HOME"
+        found = {each["name"]: each for each in VALUES[name]["volumes"]}["instance"]
+        assert found["configMap"]["name"] == generated["name"]
+        mount = {"name": "instance", "mountPath": variable["value"]}
+        assert mount in VALUES[name]["volumeMounts"]
+    (container,) = pod_spec(launched_job(tmp_path))["containers"]
+    # A run is told the configuration by its launcher.
+    assert variable in container["env"]
+    config = INSTANCE["run_launcher"]["config"]
+    assert config["instance_config_map"] == generated["name"]
+    assert config["job_namespace"] == overlay["namespace"]
+
+
+def test_dagster_is_of_the_version_and_finds_the_code_location():
+    (pinned,) = [each for each in PROJECT["dependencies"] if each.startswith("dagster==")]
+    version = pinned.removeprefix("dagster==")
+    for file in (FOLDER / "dagster-values.yaml", ROOT / "docs" / "deployment.md"):
+        assert f"--version {version} " in file.read_text()
+    assert DEPLOYMENT["dagsterApiGrpcArgs"][-2:] == ["--location-name", CODE_LOCATION]
+    (server,) = VALUES["dagsterWebserver"]["workspace"]["servers"]
+    assert server == {
+        "host": DEPLOYMENT["name"],
+        "port": DEPLOYMENT["port"],
+        "name": CODE_LOCATION,
+    }
+
+
+def test_policies_and_services_find_the_pods_that_they_name():
+    labels = named("Deployment", "api")["spec"]["template"]["metadata"]["labels"]
+    assert named("Service", "api")["spec"]["selector"] == labels
+    assert named("PodDisruptionBudget", "api")["spec"]["selector"]["matchLabels"] == labels
+    assert named("NetworkPolicy", "api")["spec"]["podSelector"]["matchLabels"] == labels
+    (port,) = named("Deployment", "api")["spec"]["template"]["spec"]["containers"][0]["ports"]
+    (rule,) = named("NetworkPolicy", "api")["spec"]["ingress"]
+    assert [each["port"] for each in rule["ports"]] == [port["containerPort"]]
+    webserver = VALUES["dagsterWebserver"]
+    address = f"http://dagster-{webserver['nameOverride']}:{webserver['service']['port']}"
+    assert named("ConfigMap", "hubspot-deals")["data"]["HUBSPOT_DEALS_DAGSTER_URL"] == address
+    nothing = named("NetworkPolicy", "nothing")["spec"]
+    assert (nothing["podSelector"], nothing["policyTypes"]) == ({}, ["Ingress"])
+    assert "ingress" not in nothing
+
+
+def test_the_label_of_a_runs_pod_is_the_one_that_its_policy_names(tmp_path):
+    wanted = named("NetworkPolicy", "runs")["spec"]["podSelector"]["matchLabels"]
+    assert (
+        wanted.items() <= launched_job(tmp_path)["spec"]["template"]["metadata"]["labels"].items()
+    )

@@ -113,7 +113,9 @@ def test_a_new_connection_is_loaded_wished_for_and_backfilled(stack, api, ask, s
 
 def test_a_sync_whose_worker_is_killed_is_launched_again(stack, api, ask, sync_runs):
     control = SandboxControl(stack.urls["hubspot"])
-    control.add_fault({"type": "stall", "seconds": 30}, match={"kind": "list"}, times=1)
+    control.add_fault(
+        {"type": "stall", "seconds": 30}, match={"kind": "list", "query_contains": "after"}
+    )
     try:
         connect(api, "killed", "org-killed")
         ((_, _, run_id),) = wait_until(stack, lambda: sync_runs("killed"))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _TITLES: Final = {
     "reading": "Reading at HubSpot's limits",
     "syncing": "Keeping a million deals current",
+    "partitions": "A hundred connections, two years of hours each",
     "worker": "A worker beside a bare loop",
     "launch": "Starting scans, beside Dagster's own launcher",
     "serving": "Serving, beside bare ASGI apps",

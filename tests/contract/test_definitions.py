@@ -17,7 +17,7 @@ REQUIRED = {
 }
 
 
-def validate(environment, tmp_path):
+def validate(environment, tmp_path, module="hubspot_deals.definitions"):
     """Run `dagster definitions validate` as an operator does."""
     kept = {
         name: value
@@ -32,7 +32,7 @@ def validate(environment, tmp_path):
             "definitions",
             "validate",
             "-m",
-            "hubspot_deals.definitions",
+            module,
         ],
         env=kept | {"DAGSTER_HOME": str(tmp_path)} | environment,
         capture_output=True,
@@ -45,6 +45,13 @@ def validate(environment, tmp_path):
 def test_the_definitions_are_valid(tmp_path):
     result = validate(REQUIRED, tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_without_postgresql_the_connections_wait_for_it(tmp_path):
+    result = validate(REQUIRED, tmp_path, "hubspot_deals.sync_definitions")
+    said = result.stdout + result.stderr
+    assert result.returncode == 0, said
+    assert "The connections are not known yet" in said
 
 
 @pytest.mark.parametrize("missing", sorted(REQUIRED))

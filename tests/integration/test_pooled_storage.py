@@ -3,9 +3,11 @@
 import time
 from contextlib import ExitStack
 
+import dagster as dg
 import psycopg
 import pytest
 import sqlalchemy as sa
+from dagster._core.events import AssetMaterializationPlannedData
 
 from hubspot_deals.launcher import storage
 from hubspot_deals.launcher.storage import PooledEventLogStorage, shared_engine
@@ -73,3 +75,38 @@ def test_a_worker_asks_once_for_the_key_of_its_run(database_url, engine, monkeyp
     assert len(asked) == 1
     assert not events.has_dynamic_partition("scans", "yours")
     assert not events.has_dynamic_partition("others", "mine")
+
+
+@pytest.mark.parametrize(("partitions", "planned"), [(31, 31), (32, 1)])
+def test_few_partitions_are_planned_apart_and_many_in_one_event(
+    database_url, database, partitions, planned
+):
+    days = dg.DailyPartitionsDefinition("2026-01-01")
+    keys = days.get_partition_keys()[:partitions]
+    run = dg.DagsterRun(job_name="job")
+    events = PooledEventLogStorage(dagster_storage_url(database_url), autocreate=True)
+    assert events.supports_partition_subset_in_asset_materialization_planned_events
+    happened = dg.DagsterEvent.build_asset_materialization_planned_event(
+        "job",
+        "table",
+        AssetMaterializationPlannedData(
+            dg.AssetKey("table"),
+            partition=None,
+            partitions_subset=days.subset_with_partition_keys(keys).to_serializable_subset(),
+        ),
+    )
+    events.store_event(
+        dg.EventLogEntry(
+            error_info=None,
+            level=10,
+            user_message="",
+            run_id=run.run_id,
+            timestamp=time.time(),
+            dagster_event=happened,
+        )
+    )
+    stored = database.execute(
+        "SELECT count(*), count(DISTINCT partition) FROM dagster.event_logs"
+    ).fetchall()
+    assert stored == [(planned, planned if planned > 1 else 0)]
+    shared_engine(dagster_storage_url(database_url)).dispose()

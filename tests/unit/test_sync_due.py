@@ -7,7 +7,7 @@ import pytest
 
 from hubspot_deals.sync_contract import CONNECTION_TAG, Cadence, SyncSettings
 from hubspot_deals.sync_defs.due import FIRST_PAUSE, LONGEST_PAUSE, Launch, Rest, decide
-from hubspot_deals.sync_defs.focus import connections_of
+from hubspot_deals.sync_defs.focus import connections_of, focus_on, is_focused, is_in_focus
 from hubspot_deals.sync_defs.partitions import build_partitions, complete_windows, keys_within
 from hubspot_deals.sync_defs.plots import plot_bars
 from hubspot_deals.warehouse.syncs.connections import StoredConnection
@@ -138,6 +138,18 @@ def test_a_run_names_its_connection_by_tag_or_by_its_assets():
     assert connections_of(tagged) == {"acme"}
     assert connections_of(selected) == {"globex"}
     assert connections_of(dg.DagsterRun(job_name="j")) == frozenset()
+
+
+def test_a_worker_builds_what_its_run_needs():
+    try:
+        focus_on({"acme"})
+        assert is_focused()
+        assert is_in_focus("acme")
+        assert not is_in_focus("globex")
+    finally:
+        focus_on(())
+    assert not is_focused()
+    assert is_in_focus("globex")
 
 
 def test_a_plot_is_a_picture_within_markdown():

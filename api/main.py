@@ -135,7 +135,7 @@ def build_app(lifespan: Lifespan | None = None, *, cors_origins: str = "") -> Fa
     add_docs_pages(app)
     add_error_handlers(app)
     app.state.meter = RequestMeter()
-    # The last one added is the first that a request meets.
+    # The last one added is the first that a request meets: what says who calls comes after this.
     app.add_middleware(RateLimits)
     if cors_origins:
         allow_origins(app, cors_origins)

@@ -63,9 +63,9 @@ class HitCounter:
         return hit
 
     async def close(self) -> None:
-        """Wait for the statement that is under way."""
+        """Wait a little for the statement that is under way."""
         if self._task is not None:
-            await asyncio.wait([self._task])
+            await asyncio.wait([self._task], timeout=_CONNECT_SECONDS)
 
     def _find_full(self, key: str) -> Window | None:
         window, ends = self._full.get(key, (None, 0.0))

@@ -14,6 +14,8 @@ _FREE: Final = re.compile(r"/docs(-assets/.*)?|/redoc|/openapi\.json|/metrics|/h
 """What is the same for everybody, and what a supervisor asks: refused, it would end the process."""
 _HEALTH: Final = re.compile(r"/health(/.*)?|/stats")
 _READS: Final = frozenset({"GET", "HEAD"})
+_NOBODY: Final = frozenset({"anonymous", "open"})
+"""Names that all have whose credentials say nothing."""
 _SITE_BITS: Final = 64
 """One customer has as many IPv6 addresses as the rest of the bits can count."""
 
@@ -42,7 +44,7 @@ def limit_of(method: str, path: str) -> LimitName | None:
 def caller_of(scope: Scope) -> str:
     """Return for whom a request counts: whom its credentials name, else its address."""
     actor: Any = scope.get("state", {}).get("actor")
-    if actor is not None:
+    if actor is not None and actor.name not in _NOBODY:
         return f"actor:{actor.name}"
     return f"address:{_site_of(scope['client'][0])}" if scope.get("client") else "address:"
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -18,7 +19,7 @@ from hubspot_deals.warehouse.rate_limits import Window
 
 _PATIENCE: Final[Mapping[LimitName, float]] = {"health": 0.5}
 _MOST_PATIENCE: Final = 5.0
-"""Seconds that an answer waits for its count; then it is sent without."""
+"""Seconds after which a request is answered without its count."""
 
 
 class _RefusedError(Exception):
@@ -47,7 +48,7 @@ class Count:
     def __init__(self, most: int, hit: Hit, patience: float) -> None:
         self._most = most
         self._hit = hit
-        self._patience = patience
+        self._until = time.monotonic() + patience
 
     @property
     def is_known(self) -> bool:
@@ -57,7 +58,7 @@ class Count:
     async def window(self) -> Window | None:
         """Return what was counted, None if nobody could count; raises _RefusedError."""
         if not self._hit.done():
-            await asyncio.wait([self._hit], timeout=self._patience)
+            await asyncio.wait([self._hit], timeout=max(self._until - time.monotonic(), 0))
         if not self._hit.done():
             self._hit.cancel()
         if self._hit.cancelled():

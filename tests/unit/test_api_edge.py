@@ -68,8 +68,14 @@ def test_a_caller_is_told_by_the_address(client, caller):
 
 
 def test_a_caller_who_is_known_is_told_by_the_name_wherever_the_request_comes_from():
-    state = {"actor": SimpleNamespace(name="nightly")}
-    assert caller_of({"client": ("192.0.2.7", 1), "state": state}) == "actor:nightly"
+    state = {"actor": SimpleNamespace(name="key:1f2e")}
+    assert caller_of({"client": ("192.0.2.7", 1), "state": state}) == "actor:key:1f2e"
+
+
+@pytest.mark.parametrize("name", ["anonymous", "open"])
+def test_callers_whom_nobody_knows_do_not_share_a_limit(name):
+    state = {"actor": SimpleNamespace(name=name)}
+    assert caller_of({"client": ("192.0.2.7", 1), "state": state}) == "address:192.0.2.7"
 
 
 @pytest.mark.parametrize("text", ["", "100", "x/hour", "0/hour", "1/hour;2/minute", "-1/hour"])

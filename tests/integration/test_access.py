@@ -16,6 +16,7 @@ from api.main import build_app, create_app
 from api.testing import serve
 from hubspot_deals.contract import AccessLevel
 from tests.integration.access_cases import add_completed_scan, add_key, bearer, start_body
+from tests.unit import test_access_tokens as tokens
 
 
 def operations_with_ids():
@@ -383,3 +384,24 @@ def test_what_is_remembered_of_an_id_is_forgotten_with_its_scan(service, databas
         add_completed_scan(database, "scan-1", organization)
         assert status(owner) == 200
         database.execute("DELETE FROM hubspot_deals.scans")
+
+
+def test_forged_tokens_are_refused_over_http_in_one_and_the_same_way(api_settings, gateway):
+    settings = api_settings.model_copy(
+        update={
+            "auth_mode": "required",
+            "jwt_secret": SecretStr(tokens.SECRET),
+            "jwt_issuer": tokens.ISSUER,
+            "jwt_audience": tokens.AUDIENCE,
+        }
+    )
+    # What a header can hold at all.
+    forged = [text for text in tokens.FORGED.values() if text.isascii() and 0 < len(text) < 60_000]
+    with serve(create_app(settings, gateway=gateway)) as client:
+        answers = [client.get("/scan/list", headers=bearer(token)) for token in forged]
+        good = client.get("/scan/list", headers=bearer(tokens.shared()))
+
+    assert len(forged) >= 50
+    assert good.status_code == 200
+    assert {answer.status_code for answer in answers} == {401}
+    assert len({told(answer, "-")[2] for answer in answers}) == 1

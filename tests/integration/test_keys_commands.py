@@ -126,13 +126,3 @@ def test_without_a_prepared_database_it_is_said_what_to_do(run, database):
     result = run("keys", "list")
     assert result.exit_code == 2
     assert "hubspot_deals.warehouse.migrate" in result.stderr
-
-
-def test_the_command_line_sends_the_key_of_the_environment(run, service):
-    key = run("keys", "create", "--name", "n", "--all-organizations").stdout.strip()
-    where = {"HUBSPOT_DEALS_API_URL": str(service.base_url)}
-
-    assert run("scan", "list", "--json", **where, HUBSPOT_DEALS_API_KEY=key).exit_code == 0
-    refused = run("scan", "list", "--json", **where)
-    assert refused.exit_code == 2
-    assert "needs an API key" in refused.stderr

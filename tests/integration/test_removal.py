@@ -271,6 +271,18 @@ def test_retention_is_off_until_days_are_set(accept, run_job, tick, look_up, que
     assert left(query, "scan-1") == {}
 
 
+def test_old_entries_of_the_audit_log_are_deleted_by_the_same_sensor(tick, change, query):
+    change(
+        "INSERT INTO hubspot_deals.audit_log (at, actor, action, outcome)"
+        " SELECT now() - make_interval(days => n), 'a', 'b', 'done' FROM unnest(%s::int[]) n",
+        [10, 400],
+    )
+
+    for days, left_over in ((0, 2), (365, 1), (5, 0)):
+        tick(audit_days=days)
+        assert query("SELECT count(*) FROM hubspot_deals.audit_log") == [(left_over,)]
+
+
 def test_a_worker_of_a_removed_scan_writes_nothing_more(
     accept, settings, on_connection, query, delete_rows
 ):

@@ -273,3 +273,25 @@ def test_help_names_the_exit_codes() -> None:
 )
 def test_up_refuses_options_that_make_no_sense(arguments: tuple[str, ...]) -> None:
     assert run(FakeService(), "up", *arguments).exit_code == 2
+
+
+def test_the_key_of_the_environment_goes_with_every_request_and_into_no_output() -> None:
+    service = FakeService()
+    key = "hsd_1f2e3d4c_secret"
+
+    keyed = run(service, "scan", "list", env={"HUBSPOT_DEALS_API_KEY": f"{key}\n"})
+    plain = run(service, "scan", "list")
+
+    assert (keyed.exit_code, plain.exit_code) == (0, 0)
+    assert key not in keyed.output
+    sent = [request.headers.get("Authorization") for request in service.requests]
+    assert sent == [f"Bearer {key}", None]
+
+
+def test_a_missing_key_is_a_refused_request() -> None:
+    text = "This request needs an API key or a token"
+    service = FakeService(refusal=httpx.Response(401, json={"message": text}))
+
+    result = run(service, "scan", "list")
+
+    assert (result.exit_code, result.stderr) == (2, f"Error: {text}\n")

@@ -11,12 +11,13 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import psycopg
+from psycopg import AsyncConnection
 from pydantic import SecretStr
 
-from api.database import ConnectionPool
+from api.database import ConnectionPool, read
 from api.webhooks.sender import Attempt, Sender
 from hubspot_deals.errors import CredentialError
 from hubspot_deals.warehouse import deliveries, webhooks
@@ -48,6 +49,7 @@ PER_ORGANIZATION: Final = 16
 _GONE: Final = 410
 _GONE_REASON: Final = "The receiver answered 410 Gone"
 _IDLE_SECONDS: Final = 1
+_TROUBLE_SECONDS: Final = 5
 _CRASH_SECONDS: Final = 15
 _SWEEP_SECONDS: Final = 10 * _MINUTE
 _LAST_WORDS_SECONDS: Final = 2
@@ -101,11 +103,14 @@ class Deliverer:
     async def _send_due(self) -> None:
         while True:
             self._may_claim.clear()
+            claimed: int | None = None
             with _going_on():
-                if await self._claim():
-                    continue
+                claimed = await self._claim()
+            if claimed:
+                continue
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._may_claim.wait(), _IDLE_SECONDS)
+                seconds = _TROUBLE_SECONDS if claimed is None else _IDLE_SECONDS
+                await asyncio.wait_for(self._may_claim.wait(), seconds)
 
     async def _claim(self) -> int:
         """Claim what is due and start sending it; return how much that was."""
@@ -162,7 +167,8 @@ class Deliverer:
 
     async def _record(self, due: DueDelivery, attempt: Attempt) -> None:
         status, pause = decide(attempt, due.tries, self._pauses)
-        async with self._pool.connection() as connection:
+
+        async def note(connection: AsyncConnection[Any]) -> None:
             await deliveries.record_attempt(
                 connection, due, attempt.to_json(), status=status, pause_seconds=pause
             )
@@ -170,6 +176,9 @@ class Deliverer:
                 await webhooks.disable_webhook(
                     connection, due.webhook_id, url=due.url, reason=_GONE_REASON
                 )
+
+        # Each of them changes nothing when it is done twice.
+        await read(self._pool, note)
         logger.info(
             "webhook %s: %s is %s",
             due.webhook_id,
@@ -210,7 +219,7 @@ def _going_on() -> Iterator[None]:
     """Tell of whatever goes wrong and go on: deliveries must not end for good."""
     try:
         yield
-    except psycopg.OperationalError as error:  # also when the pool has no connection
+    except psycopg.Error as error:  # also when the pool has no connection, or tables are missing
         logger.warning("Webhooks wait for the database: %s", type(error).__name__)
     except Exception:
         logger.exception("Webhooks cannot be sent")

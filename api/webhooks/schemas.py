@@ -8,8 +8,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    SecretStr,
-    field_serializer,
 )
 from pydantic.config import JsonDict
 
@@ -146,14 +144,7 @@ class Webhook(Camel):
 class WebhookWithSecret(Webhook):
     """A webhook with its new secret, which is never shown again."""
 
-    secret: SecretStr = Field(
-        examples=["whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"],
-        json_schema_extra={"format": None, "writeOnly": None},
-    )
-
-    @field_serializer("secret")
-    def _show(self, secret: SecretStr) -> str:
-        return secret.get_secret_value()
+    secret: str = Field(repr=False, examples=["whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"])
 
 
 class WebhookPage(Camel):

@@ -48,7 +48,7 @@ async def create_webhook(
     )
     async with pool.connection() as connection:
         created, secret = await webhooks.create_webhook(connection, new, keys)
-    return WebhookWithSecret(**_describe(created).model_dump(), secret=secret)
+    return WebhookWithSecret(**_describe(created).model_dump(), secret=secret.get_secret_value())
 
 
 async def page_of_webhooks(
@@ -101,7 +101,7 @@ async def rotate_secret(
         changed, secret = await webhooks.rotate_secret(
             connection, webhook_id, keys, overlap_hours=overlap_hours
         )
-    return WebhookWithSecret(**_describe(changed).model_dump(), secret=secret)
+    return WebhookWithSecret(**_describe(changed).model_dump(), secret=secret.get_secret_value())
 
 
 async def send_test(pool: ConnectionPool, webhook_id: str) -> Delivery:

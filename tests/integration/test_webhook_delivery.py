@@ -1,125 +1,34 @@
 """A thousand events for receivers that are down, slow or hostile, with scaled pauses."""
 
 import asyncio
-import json
 import resource
 import time
 from collections import Counter, defaultdict
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
-import psycopg
 import pytest
-from psycopg.types.json import Jsonb
 from pydantic import SecretStr
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from api.database import build_pool
-from api.webhooks.addresses import AddressPolicy, Guard, parse_networks
-from api.webhooks.deliverer import PAUSES, PER_RECEIVER, Deliverer, decide
-from api.webhooks.sender import Attempt, Sender, build_body, receiver_of, sign
+from api.webhooks.addresses import Guard
+from api.webhooks.deliverer import PAUSES, PER_RECEIVER
+from api.webhooks.sender import Sender
 from hubspot_deals.local.ports import free_ports
 from hubspot_deals.warehouse import deliveries, webhooks
 from hubspot_deals.warehouse.credentials import KeyRing
-from tests.conftest import TEST_KEYS
 from tests.integration import webhook_receivers as kinds
+from tests.integration.webhook_outbox import KEYS, POLICY, SCALE, Outbox, delivering, until
 from tests.integration.webhook_receivers import answering, receiving
 
-KEYS = KeyRing.parse(TEST_KEYS)
-POLICY = AddressPolicy(allowed=parse_networks("127.0.0.0/8"), allow_http=True)
-SCALE = 1e-4
-"""Of the documented 27 hours: ten seconds."""
 MOST_ATTEMPTS = len(PAUSES) + 1
-
-
-@asynccontextmanager
-async def delivering(settings, *, pauses=PAUSES, scale=SCALE, keys=KEYS, seconds=2, **limits):
-    """Run a deliverer as an API process does, with a shorter patience."""
-    async with build_pool(settings) as pool:
-        deliverer = Deliverer(
-            pool,
-            keys,
-            Sender(Guard(POLICY), seconds=seconds),
-            pauses=[pause * scale for pause in pauses],
-            **({"concurrency": 64, "log_days": 30} | limits),
-        )
-        deliverer.start()
-        try:
-            yield deliverer
-        finally:
-            await deliverer.close()
-
-
-class Outbox:
-    """The test's own hands on the database."""
-
-    def __init__(self, database_url):
-        self._url = database_url
-        self.secrets = {}
-
-    async def subscribe(self, url, organization="org-1", events=("*",)):
-        new = webhooks.NewWebhook(
-            organization_id=organization,
-            url=url,
-            receiver=receiver_of(POLICY.parse(url)),
-            events=events,
-            description=None,
-            enabled=True,
-        )
-        async with await self.connect() as connection:
-            created, secret = await webhooks.create_webhook(connection, new, KEYS)
-        self.secrets[created.webhook_id] = secret.get_secret_value()
-        return created.webhook_id
-
-    async def note(self, count, organization="org-1", event_type="scan.completed"):
-        data = Jsonb({"scanId": "scan-1", "organizationId": organization})
-        async with await self.connect() as connection:
-            await connection.execute(
-                "SELECT hubspot_deals.note_event(%s, %s, %s::jsonb || jsonb_build_object('n', n))"
-                " FROM generate_series(1, %s) n",
-                (organization, event_type, data, count),
-            )
-
-    async def rows(self, statement, *values):
-        async with await self.connect() as connection:
-            return await (await connection.execute(statement, values)).fetchall()
-
-    async def change(self, statement, *values):
-        async with await self.connect() as connection:
-            await connection.execute(statement, values)
-
-    async def log(self, webhook_id):
-        async with await self.connect() as connection:
-            found, _ = await deliveries.page_of_deliveries(
-                connection, webhook_id, status=None, limit=10_000
-            )
-        return found
-
-    async def wait_until_settled(self, seconds=150):
-        deadline = time.monotonic() + seconds
-        pending = "SELECT count(*) FROM hubspot_deals.webhook_deliveries WHERE status = 'pending'"
-        while (await self.rows(pending))[0][0]:
-            assert time.monotonic() < deadline, await self.rows(
-                "SELECT webhook_id, status, tries, count(*), min(next_attempt_at), now()"
-                " FROM hubspot_deals.webhook_deliveries GROUP BY 1, 2, 3"
-            )
-            await asyncio.sleep(0.1)
-
-    async def connect(self):
-        return await psycopg.AsyncConnection.connect(self._url, autocommit=True)
 
 
 @pytest.fixture
 def outbox(database_url):
     return Outbox(database_url)
-
-
-async def until(is_met, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not is_met():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.02)
 
 
 def verified(receiver, secret):
@@ -312,6 +221,32 @@ def test_a_process_that_ends_in_order_leaves_its_work_to_others_at_once(api_sett
     assert asyncio.run(deliver()) == [("pending", 0, True)] * 3
 
 
+def test_connections_that_break_end_no_delivering(api_settings, outbox):
+    async def deliver():
+        async with receiving(slowly(0.02)) as receiver, delivering(api_settings):
+            webhook_id = await outbox.subscribe(receiver.url("/hook"))
+            await outbox.note(120)
+            for _ in range(5):
+                await outbox.change(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE application_name = 'hubspot_deals_api'"
+                    " AND datname = current_database()"
+                )
+                await asyncio.sleep(0.2)
+            # What broke between claim and note is due when the claim has run out.
+            await outbox.change(
+                "UPDATE hubspot_deals.webhook_deliveries SET next_attempt_at = now()"
+                " WHERE status = 'pending'"
+            )
+            await outbox.wait_until_settled()
+            return receiver, await outbox.log(webhook_id)
+
+    receiver, log = asyncio.run(deliver())
+    assert {delivery.status for delivery in log} == {"delivered"}
+    got = {request.headers["webhook-id"] for request in receiver.requests}
+    assert got == {delivery.event_id for delivery in log}
+
+
 def test_after_a_rotation_both_secrets_sign_until_the_overlap_is_over(api_settings, outbox):
     async def deliver():
         async with receiving(answering()) as receiver, delivering(api_settings):
@@ -405,33 +340,6 @@ def test_the_log_is_kept_for_some_days(outbox):
     assert events == [(1_505,)]
 
 
-def attempt(status, retry_after=0.0):
-    return Attempt(at=datetime.now(UTC), milliseconds=1, status=status, retry_after=retry_after)
-
-
-@pytest.mark.parametrize(
-    ("status", "tries", "wish", "decided", "least", "most"),
-    [
-        (200, 0, 0, "delivered", 0, 0),
-        (299, 9, 0, "delivered", 0, 0),
-        (410, 0, 0, "dead", 0, 0),
-        (500, 9, 0, "dead", 0, 0),
-        (None, 9, 0, "dead", 0, 0),
-        (None, 0, 0, "pending", 4, 6),
-        (404, 1, 0, "pending", 48, 72),
-        (302, 8, 0, "pending", 34_560, 51_840),
-        (429, 0, 30, "pending", 30, 30),
-        (503, 0, 2, "pending", 4, 6),
-        (429, 0, 9_999_999, "pending", 43_200, 43_200),
-    ],
-)
-def test_what_follows_from_an_attempt(status, tries, wish, decided, least, most):
-    result, pause = decide(attempt(status, wish), tries, PAUSES)
-
-    assert result == decided
-    assert least <= pause <= most
-
-
 @pytest.mark.parametrize(
     ("text", "least", "most"),
     [
@@ -462,40 +370,6 @@ def test_what_a_receiver_asks_for_is_read(api_settings, outbox, text, least, mos
             return result
 
     assert least <= asyncio.run(deliver()).retry_after <= most
-
-
-def test_the_signature_is_that_of_the_specification():
-    """The example of the standard's own documents."""
-    moment = datetime.fromtimestamp(1_614_265_330, UTC)
-    headers = sign(
-        "msg_p5jXN8AQM9LWM0D4loKWxJek",
-        moment,
-        b'{"test": 2432232314}',
-        [SecretStr("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")],
-    )
-
-    assert headers == {
-        "webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek",
-        "webhook-timestamp": "1614265330",
-        "webhook-signature": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
-    }
-
-
-def test_the_body_names_type_moment_and_links():
-    moment = datetime(2026, 1, 2, 3, 4, 5, 678_901, UTC)
-    body = json.loads(build_body("scan.completed", moment, {"scanId": "s-1", "n": None}))
-
-    assert body == {
-        "type": "scan.completed",
-        "timestamp": "2026-01-02T03:04:05.678Z",
-        "data": {
-            "scanId": "s-1",
-            "n": None,
-            "links": {"status": "/api/v1/scan/s-1/status", "results": "/api/v1/results/s-1/tables"},
-        },
-    }
-    removed = json.loads(build_body("scan.removed", moment, {"scanId": "s-1"}))
-    assert "links" not in removed["data"]
 
 
 def test_bodies_of_retries_are_the_same(api_settings, outbox):

@@ -13,11 +13,14 @@ import pytest
 from hubspot_deals.contract import LaunchReason, Outcome
 from hubspot_deals.errors import LeaseLostError, ScanBusyError, ScanSupersededError
 from hubspot_deals.warehouse import launches, outcomes
+from hubspot_deals.warehouse.acceptance import create_scan
+from hubspot_deals.warehouse.credentials import KeyRing
 from hubspot_deals.warehouse.deliveries import note_crashed_scans, sweep
 from hubspot_deals.warehouse.launches import StartedRun, claim_waiting_scans
 from hubspot_deals.warehouse.leases import hold_lease
 from hubspot_deals.warehouse.outcomes import TableResult
 from hubspot_deals.warehouse.removal import mark_old_scans
+from tests.conftest import TEST_KEYS, TEST_TOKEN
 
 TOMORROW = datetime.now(UTC) + timedelta(days=1)
 TABLES = [TableResult("deals", 7, 7, ("id",)), TableResult("users", 2, 2, ("id",))]
@@ -270,6 +273,22 @@ def test_a_run_beside_a_served_result_tells_only_of_a_new_result(
 
     assert told() == ["scan.started", "scan.completed", "scan.completed"]
     assert last()["tables"] == [{"name": "deals", "rowCount": 7}]
+
+
+def test_a_scan_that_is_started_anew_tells_of_both_lives(
+    accept, subscribe, take, told, on_connection, query
+):
+    subscribe()
+    config = accept()
+    with take(launch_epoch=0) as lease:
+        outcomes.complete(lease, TABLES, {})
+    sealed = KeyRing.parse(TEST_KEYS).seal(TEST_TOKEN, bound_to="scan-1")
+    on_connection(create_scan, config=config, token=sealed, request_hash="-", restarts=True)
+    assert told() == ["scan.started", "scan.completed"]
+    with take(launch_epoch=epoch_of(query)) as lease:
+        outcomes.fail(lease, "no longer allowed")
+
+    assert told() == ["scan.started", "scan.completed", "scan.started", "scan.failed"]
 
 
 def test_results_that_are_cleaned_up_and_scans_that_are_purged_are_told(

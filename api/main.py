@@ -43,6 +43,7 @@ from api.scans.remover import ScanRemover
 from api.scans.run_statuses import RunStatuses
 from api.scans.stopper import RunStopper
 from api.settings import ApiSettings
+from hubspot_deals import redaction
 from hubspot_deals.settings import load_settings
 from hubspot_deals.warehouse.credentials import KeyRing
 
@@ -156,6 +157,7 @@ def build_downloads(settings: ApiSettings, pool: ConnectionPool) -> Downloads:
 def _lifespan(settings: ApiSettings, key_ring: KeyRing, gateway: DagsterGateway | None) -> Lifespan:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
+        redaction.hide_settings(settings.database_url, settings.encryption_keys)
         configure_logging(settings.log_format)
         async with AsyncExitStack() as stack:
             pool = build_pool(settings)

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 import dagster as dg
 
+from hubspot_deals import redaction
 from hubspot_deals.defs.assets import hubspot_account, scan_assets
 from hubspot_deals.defs.jobs import scan_deals
 from hubspot_deals.defs.resources import PipelineSettingsResource
@@ -30,6 +31,8 @@ def defs() -> dg.Definitions:
     Secrets stay references to the environment, because Dagster shows a resource's values.
     """
     settings = load_settings(PipelineSettings)
+    redaction.hide_settings(settings.database_url, settings.encryption_keys)
+    redaction.install()
     secrets: dict[str, Any] = {name: dg.EnvVar(f"{PREFIX}{name.upper()}") for name in _SECRETS}
     others = settings.model_dump(mode="json", exclude=set(_SECRETS))
     return build_definitions(PipelineSettingsResource(**secrets, **others))

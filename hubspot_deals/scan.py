@@ -27,6 +27,7 @@ from hubspot_deals.errors import (
     ScanPausedError,
     TransientError,
 )
+from hubspot_deals.redaction import redact
 from hubspot_deals.settings import PipelineSettings
 from hubspot_deals.source.account import HubSpotAccount
 from hubspot_deals.source.arrow import rows_to_arrow
@@ -170,7 +171,7 @@ def _record(lease: Lease, error: Exception) -> None:
     if isinstance(error, psycopg.OperationalError):
         error = DatabaseLostError(lease.config.scan_id, str(error))
     message = (
-        str(error)
+        redact(str(error))
         if isinstance(error, HubSpotDealsError)
         else f"Unexpected {type(error).__name__}; Dagster run {lease.run_id} has its details."
     )

@@ -22,6 +22,7 @@ from hubspot_deals.cli.scan import scan
 from hubspot_deals.cli.settings import CommandLine
 from hubspot_deals.cli.stack import demo, sandbox, sql, up
 from hubspot_deals.errors import ConfigurationError, HubSpotDealsError
+from hubspot_deals.redaction import install
 
 FAILED: Final = 1
 USAGE: Final = 2
@@ -95,6 +96,7 @@ def exit_code(error: HubSpotDealsError) -> int:
 
 def main() -> None:
     """Run the command line."""
+    install()
     try:
         cli(prog_name="hubspot-deals")
     except KeyboardInterrupt:

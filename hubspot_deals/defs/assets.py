@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from hubspot_deals.contract import DATASET_NAME, LAUNCH_EPOCH_TAG
 from hubspot_deals.defs.checks import build_check_specs, check_agreement, check_results
-from hubspot_deals.defs.failures import build_failure
+from hubspot_deals.defs.failures import build_failure, secrets_kept
 from hubspot_deals.defs.partitions import scans_partitions
 from hubspot_deals.defs.resources import PipelineSettingsResource
 from hubspot_deals.errors import (
@@ -22,6 +22,7 @@ from hubspot_deals.errors import (
     ScanSupersededError,
 )
 from hubspot_deals.scan import Launch, ScanReport, run_scan
+from hubspot_deals.settings import PipelineSettings
 from hubspot_deals.source import hubspot_deals_source
 from hubspot_deals.source.account import HubSpotAccount
 from hubspot_deals.source.client import ConnectionOptions
@@ -92,7 +93,13 @@ def scan_assets(
     Goes on after the last committed chunk of this scan; a rerun of a completed scan replaces its
     rows only when it commits.
     """
-    settings = pipeline.resolve()
+    with secrets_kept():
+        yield from _scan(context, pipeline.resolve())
+
+
+def _scan(
+    context: dg.AssetExecutionContext, settings: PipelineSettings
+) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
     try:
         report = run_scan(
             settings,

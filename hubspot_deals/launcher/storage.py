@@ -10,14 +10,15 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from dagster import EventLogEntry
+from dagster._core.scheduler.instigation import InstigatorTick, TickData
 from dagster._core.storage.base_storage import DagsterStorage
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
-from dagster._serdes import ConfigurableClassData
+from dagster._serdes import ConfigurableClassData, deserialize_value, serialize_value
 from dagster_postgres import (
     DagsterPostgresStorage,
     PostgresEventLogStorage,
@@ -25,10 +26,12 @@ from dagster_postgres import (
     PostgresScheduleStorage,
 )
 from dagster_postgres.utils import create_pg_engine, pg_url_from_config, set_pg_statement_timeout
+from pydantic import SecretStr
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import InvalidatePoolError
 
+from hubspot_deals import redaction
 from hubspot_deals.errors import ConfigurationError
 
 _KEPT_CONNECTIONS: Final = 2
@@ -38,6 +41,8 @@ _IDLE_SECONDS: Final = 2.0
 _WORKER_IDLE_SECONDS: Final = 0.3
 """A worker needs the connection for something else, and connects again in three milliseconds."""
 _RETURNED: Final = "returned"
+
+_Stored = TypeVar("_Stored", EventLogEntry, TickData)
 
 _engines: dict[tuple[int, str], Engine] = {}
 _lock = threading.Lock()
@@ -146,6 +151,13 @@ class PooledRunStorage(PostgresRunStorage):
         )
 
 
+def _without_secrets(stored: _Stored) -> _Stored:
+    """Take secrets out of what is about to be stored, such as the error of a library."""
+    document = serialize_value(stored)
+    clean = redaction.redact_json(document)
+    return stored if clean is document else deserialize_value(clean, type(stored))
+
+
 class PooledEventLogStorage(PostgresEventLogStorage):
     """Events, over the shared engine."""
 
@@ -156,7 +168,11 @@ class PooledEventLogStorage(PostgresEventLogStorage):
 
     def store_event(self, event: EventLogEntry) -> None:
         """Store an event without PostgreSQL's NOTIFY, to which Dagster has ceased to listen."""
-        SqlEventLogStorage.store_event(self, event)
+        SqlEventLogStorage.store_event(self, _without_secrets(event))
+
+    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
+        """Store several events of assets."""
+        super().store_event_batch([_without_secrets(event) for event in events])
 
     def has_table(self, table_name: str) -> bool:
         """Tell whether Dagster has this table, which it asks with each event of an asset."""
@@ -194,6 +210,10 @@ class PooledScheduleStorage(PostgresScheduleStorage):
     ) -> None:
         """Nothing is left to do after the run storage."""
 
+    def update_tick(self, tick: InstigatorTick) -> InstigatorTick:
+        """Store how a tick went; its error may be any library's."""
+        return super().update_tick(tick._replace(tick_data=_without_secrets(tick.tick_data)))
+
 
 class PooledPostgresStorage(DagsterPostgresStorage):
     """Configured as `DagsterPostgresStorage` is; access tokens of cloud providers excepted."""
@@ -221,8 +241,12 @@ class PooledPostgresStorage(DagsterPostgresStorage):
                 "auth_provider needs Dagster's own storage: dagster_postgres.DagsterPostgresStorage"
             )
             raise ConfigurationError(msg)
+        url = pg_url_from_config(config_value)
+        # Every process of Dagster's comes by here, its own daemon and webserver as well.
+        redaction.hide_settings(SecretStr(url))
+        redaction.install()
         return cls(
-            pg_url_from_config(config_value),
+            url,
             autocreate=config_value.get("should_autocreate_tables", True),
             inst_data=inst_data,
         )

@@ -14,6 +14,7 @@ import psycopg
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from hubspot_deals import redaction
 from hubspot_deals.errors import ConfigurationError, HubSpotDealsError
 from hubspot_deals.settings import PREFIX, load_settings
 from hubspot_deals.warehouse.connections import open_connection
@@ -75,10 +76,11 @@ def _migration_files() -> list[Traversable]:
 
 def main() -> int:
     """Migrate the database of the environment; print what was done."""
+    redaction.install()
     try:
         applied = migrate(load_settings(MigrationSettings).database_url)
     except HubSpotDealsError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{redaction.redact(str(error))}\n")
         return 2
     sys.stdout.write(f"database is up to date ({', '.join(applied) or 'nothing to do'})\n")
     return 0

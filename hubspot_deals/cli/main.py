@@ -15,6 +15,7 @@ from hubspot_deals.cli.client import (
 from hubspot_deals.cli.control import cancel, pause, remove, resume
 from hubspot_deals.cli.diff import diff
 from hubspot_deals.cli.download import download
+from hubspot_deals.cli.keys import keys
 from hubspot_deals.cli.maintenance import maintenance
 from hubspot_deals.cli.plan import plan
 from hubspot_deals.cli.results import results
@@ -61,7 +62,7 @@ def cli(ctx: click.Context) -> None:
     """Extract HubSpot deals into PostgreSQL.
 
     `up` starts the whole service on this machine; `plan`, `scan`, `results`, `diff`, `download`,
-    `certificate` and `maintenance` talk to a running one.
+    `certificate` and `maintenance` talk to a running one; `keys` works on its database.
     """
     ctx.obj = ctx.obj or CommandLine()
 
@@ -78,6 +79,7 @@ for _command in (
     download,
     certificate,
     maintenance,
+    keys,
 ):
     cli.add_command(_command)
 for _command in (pause, resume, cancel, remove):

@@ -8,13 +8,21 @@ import pytest
 import yaml
 
 from api.settings import ApiSettings
+from hubspot_deals.cli.rotate import RotationSettings
 from hubspot_deals.cli.settings import CommandLineSettings
 from hubspot_deals.settings import PREFIX, PipelineSettings, load_settings
 from hubspot_deals.source.__main__ import SourceSettings
 from hubspot_deals.warehouse.migrate import MigrationSettings
 
 ROOT = Path(__file__).parents[2]
-SETTINGS = (ApiSettings, CommandLineSettings, MigrationSettings, PipelineSettings, SourceSettings)
+SETTINGS = (
+    ApiSettings,
+    CommandLineSettings,
+    MigrationSettings,
+    PipelineSettings,
+    RotationSettings,
+    SourceSettings,
+)
 
 
 def variables_of_the_code():

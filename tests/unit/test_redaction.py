@@ -7,10 +7,12 @@ import logging
 import subprocess
 import sys
 import threading
+from contextvars import copy_context
 
 import dagster as dg
 import orjson
 import pytest
+from dagster._utils.error import serializable_error_info_from_exc_info
 from pydantic import SecretStr
 
 from hubspot_deals import logs, redaction
@@ -87,8 +89,6 @@ def test_the_secrets_of_settings_are_known_afterwards():
 
 
 def test_a_secret_of_one_request_is_hidden_in_it_and_costs_the_others_nothing():
-    from contextvars import copy_context
-
     def request():
         redaction.hide_here(SecretStr("only-here-CANARY"))
         return redact("only-here-CANARY")
@@ -99,7 +99,11 @@ def test_a_secret_of_one_request_is_hidden_in_it_and_costs_the_others_nothing():
 
 def test_json_stays_json():
     document = json.dumps(
-        {"a": ["postgresql://u:CANARY@h/d", 1, None], "b": 'password="CANARY\\"x', "c": {"d": "x@y"}}
+        {
+            "a": ["postgresql://u:CANARY@h/d", 1, None],
+            "b": 'password="CANARY\\"x',
+            "c": {"d": "x@y"},
+        }
     )
     clean = redact_json(document)
     assert json.loads(clean)["c"] == {"d": "x@y"}
@@ -111,9 +115,20 @@ def log_to(formatter, name="somebody.elses.logger"):
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)
-    logger = logging.Logger(name)
-    logger.addHandler(handler)
+    logger = logging.getLogger(name)
+    logger.handlers = [handler]
     return logger, stream
+
+
+def broken():
+    return LoadFailedError("load", "it broke")
+
+
+def fail_twice(second):
+    try:
+        int("postgresql://u:CANARY@h/d")
+    except ValueError as error:
+        raise second from error
 
 
 FORMATTERS = [
@@ -128,13 +143,10 @@ def test_any_log_line_is_clean(formatter):
     redaction.install()
     logger, stream = log_to(formatter)
     logger.warning("trying %s with %d", "pat-na1-CANARY00-1111", 3)
-    logger.warning("pat-na1-CANARY00-1111 %s %s", "too few")
+    logger.warning("pat-na1-CANARY00-1111 %s %s", *["too few"])
     logger.warning("x", extra={"path": "/?access_token=CANARY"}, stack_info=False)
     try:
-        try:
-            raise ValueError("postgresql://u:CANARY@h/d")  # noqa: TRY301
-        except ValueError as error:
-            raise KeyError("Bearer CANARY01") from error
+        fail_twice(KeyError("Bearer CANARY01"))
     except KeyError:
         logger.exception("failed")
     lines = stream.getvalue()
@@ -184,16 +196,8 @@ def test_the_last_words_of_a_process_and_of_its_threads_are_clean():
 
 
 def test_what_dagster_would_store_of_an_error_is_clean():
-    def fail():
-        with secrets_kept():
-            try:
-                raise ValueError("postgresql://u:CANARY@h/d")
-            except ValueError as error:
-                raise LoadFailedError("load", "it broke") from error
-
-    with pytest.raises(dg.Failure) as raised:
-        fail()
-    from dagster._utils.error import serializable_error_info_from_exc_info
+    with pytest.raises(dg.Failure) as raised, secrets_kept():
+        fail_twice(broken())
 
     stored = serializable_error_info_from_exc_info(
         (raised.type, raised.value, raised.value.__traceback__)
@@ -204,4 +208,4 @@ def test_what_dagster_would_store_of_an_error_is_clean():
 
 def test_an_error_without_secrets_goes_through_as_it_is():
     with pytest.raises(LoadFailedError), secrets_kept():
-        raise LoadFailedError("load", "it broke")
+        raise broken()

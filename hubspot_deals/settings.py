@@ -74,6 +74,13 @@ class PipelineSettings(HubSpotSettings):
         le=36_500,
         description="Days after which the results of ended scans are removed; 0 keeps them.",
     )
+    credential_hours: int = Field(
+        default=24,
+        ge=0,
+        le=8_760,
+        description="Hours after a scan's end for which its access token is kept, for reruns by "
+        "hand.",
+    )
 
 
 def load_settings(settings: type[_Settings]) -> _Settings:

@@ -19,6 +19,7 @@ class PipelineSettingsResource(dg.ConfigurableResource):  # type: ignore[type-ar
     request_timeout_seconds: float
     retry_seconds: float
     retention_days: int
+    credential_hours: int
 
     def resolve(self) -> PipelineSettings:
         """Return the settings with their secrets, for use inside a run or a sensor tick."""

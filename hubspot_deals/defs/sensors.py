@@ -195,12 +195,14 @@ def remove_scans(
 ) -> dg.SkipReason:
     """Delete what is left of removed scans: rows, Dagster's runs with their logs, partition keys.
 
-    With HUBSPOT_DEALS_RETENTION_DAYS it also removes the results of scans that ended so long ago.
+    With HUBSPOT_DEALS_RETENTION_DAYS it also removes the results of scans that ended so long ago,
+    and after HUBSPOT_DEALS_CREDENTIAL_HOURS their access tokens.
     """
     settings = pipeline.resolve()
     database_url, give_up_at = settings.database_url, time.monotonic() + _REMOVAL_SECONDS
     if settings.retention_days:
         removal.mark_expired_results(database_url, days_old=settings.retention_days)
+    removal.drop_credentials(database_url, hours_old=settings.credential_hours)
     for removed in removal.find_removed_scans(database_url, limit=_SCANS_A_TICK):
         with _logged(context, f"Dagster still knows of scan {removed.scan_id}"):
             if time.monotonic() < give_up_at and _forget(context.instance, database_url, removed):

@@ -73,6 +73,7 @@ def _resource():
         hubspot_api_version="2026-03",
         chunk_rows=100,
         retention_days=0,
+        credential_hours=24,
         chunk_seconds=1,
         searches_per_second=5,
         hubspot_share=1,

@@ -59,5 +59,9 @@ class ApiSettings(BaseSettings):
         default=503, description="HTTP status of the health check while the service is unhealthy."
     )
     log_format: Literal["plain", "json"] = Field(
-        default="plain", description="Form of the API's log lines: `plain` or `json`."
+        default="plain", description="Form of the log lines of API and runs: `plain` or `json`."
+    )
+    traces_url: str = Field(
+        default="",
+        description="OTLP/HTTP address that traces are sent to (extra `otel`); empty: no traces.",
     )

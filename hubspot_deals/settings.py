@@ -3,7 +3,7 @@
 `docs/configuration.md` and `.env.example` list every one; a test compares them with this class.
 """
 
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 from pydantic import Field, HttpUrl, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -80,6 +80,13 @@ class PipelineSettings(HubSpotSettings):
         le=8_760,
         description="Hours after a scan's end for which its access token is kept, for reruns by "
         "hand.",
+    )
+    log_format: Literal["plain", "json"] = Field(
+        default="plain", description="Form of the log lines of API and runs: `plain` or `json`."
+    )
+    traces_url: str = Field(
+        default="",
+        description="OTLP/HTTP address that traces are sent to (extra `otel`); empty: no traces.",
     )
 
 

@@ -21,6 +21,8 @@ from hubspot_deals.contract import (
 ENDED_EARLY: Final = frozenset({"FAILURE", "CANCELED"})
 """Run statuses that say: this run is over and did not succeed."""
 
+NOWHERE: Final[Mapping[str, str]] = {}
+
 _REPOSITORY: Final = {"repositoryName": "__repository__", "repositoryLocationName": CODE_LOCATION}
 _PARTITION_TAG: Final = "dagster/partition"
 _OVER: Final = ENDED_EARLY | {"SUCCESS", "CANCELING"}
@@ -40,9 +42,18 @@ class DagsterGateway(ABC):
 
     @abstractmethod
     async def launch_run(
-        self, scan_id: str, organization_id: str, *, epoch: int, account: str | None = None
+        self,
+        scan_id: str,
+        organization_id: str,
+        *,
+        epoch: int,
+        account: str | None = None,
+        origin: Mapping[str, str] = NOWHERE,
     ) -> str:
-        """Launch the run of the scan's partition and return the run's id."""
+        """Launch the run of the scan's partition and return the run's id.
+
+        `origin` are further tags, of the request that led to it.
+        """
 
     @abstractmethod
     async def find_run_status(self, run_id: str) -> str | None:
@@ -74,14 +85,24 @@ class GraphQLGateway(DagsterGateway):
         _expect(answer["result"], "AddDynamicPartitionSuccess", "DuplicateDynamicPartitionError")
 
     async def launch_run(
-        self, scan_id: str, organization_id: str, *, epoch: int, account: str | None = None
+        self,
+        scan_id: str,
+        organization_id: str,
+        *,
+        epoch: int,
+        account: str | None = None,
+        origin: Mapping[str, str] = NOWHERE,
     ) -> str:
-        """Launch the run of the scan's partition and return the run's id."""
+        """Launch the run of the scan's partition and return the run's id.
+
+        `origin` are further tags, of the request that led to it.
+        """
         tags = {
             _PARTITION_TAG: scan_id,
             SCAN_ID_TAG: scan_id,
             ORGANIZATION_TAG: organization_id,
             LAUNCH_EPOCH_TAG: str(epoch),
+            **origin,
         }
         if account is not None:
             tags[ACCOUNT_TAG] = account

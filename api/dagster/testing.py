@@ -4,9 +4,10 @@ It passes the same tests as the real one (`tests/contract/test_dagster_gateway.p
 """
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from api.dagster.gateway import ENDED_EARLY, DagsterGateway
+from api.dagster.gateway import ENDED_EARLY, NOWHERE, DagsterGateway
 from api.errors import DagsterUnavailableError
 
 
@@ -19,6 +20,7 @@ class LaunchedRun:
     organization_id: str
     epoch: int
     account: str | None = None
+    origin: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -36,11 +38,17 @@ class InMemoryDagsterGateway(DagsterGateway):
         self.partitions.add(scan_id)
 
     async def launch_run(
-        self, scan_id: str, organization_id: str, *, epoch: int, account: str | None = None
+        self,
+        scan_id: str,
+        organization_id: str,
+        *,
+        epoch: int,
+        account: str | None = None,
+        origin: Mapping[str, str] = NOWHERE,
     ) -> str:
         """Note the run as queued and return its id."""
         self._answer()
-        run = LaunchedRun(str(uuid.uuid4()), scan_id, organization_id, epoch, account)
+        run = LaunchedRun(str(uuid.uuid4()), scan_id, organization_id, epoch, account, origin)
         self.runs.append(run)
         self.run_statuses[run.run_id] = "QUEUED"
         return run.run_id

@@ -20,6 +20,8 @@ class PipelineSettingsResource(dg.ConfigurableResource):  # type: ignore[type-ar
     retry_seconds: float
     retention_days: int
     credential_hours: int
+    log_format: str
+    traces_url: str
 
     def resolve(self) -> PipelineSettings:
         """Return the settings with their secrets, for use inside a run or a sensor tick."""

@@ -14,14 +14,16 @@ from hubspot_deals.contract import (
     JOB_NAME,
     LAUNCH_EPOCH_TAG,
     ORGANIZATION_TAG,
+    REQUEST_ID_TAG,
     SCAN_ID_TAG,
     SCANS_PARTITIONS,
+    TRACE_PARENT_TAG,
     Outcome,
 )
 from hubspot_deals.defs.jobs import scan_deals
 from hubspot_deals.defs.partitions import scans_partitions
 from hubspot_deals.defs.resources import PipelineSettingsResource
-from hubspot_deals.warehouse import launches, removal
+from hubspot_deals.warehouse import launches, removal, signs
 from hubspot_deals.warehouse.launches import StartedRun, WaitingScan
 from hubspot_deals.warehouse.removal import RemovedScan
 
@@ -76,6 +78,7 @@ def launch_waiting_scans(
     daily limit has set aside.
     """
     database_url = pipeline.resolve().database_url
+    _show_signs_of_life(context.instance, database_url)
     _look_after_started_runs(context, database_url)
     launches.give_up_silent_workers(database_url)
     for scan_id, run_id in launches.resume_due_scans(database_url):
@@ -108,6 +111,14 @@ def launch_waiting_scans(
             scans_partitions.build_add_request([scan.scan_id for scan in due])
         ],
     )
+
+
+def _show_signs_of_life(instance: dg.DagsterInstance, database_url: SecretStr) -> None:
+    """Tell the health check what it cannot ask itself: this sensor, and the host of the runs."""
+    signs.show(database_url, signs.SENSORS)
+    is_prompt = getattr(instance.run_launcher, "is_prompt", None)
+    if is_prompt is not None:
+        signs.show(database_url, signs.RUN_HOST, None if is_prompt() else "it does not answer")
 
 
 def _look_after_started_runs(context: dg.SensorEvaluationContext, database_url: SecretStr) -> None:
@@ -177,6 +188,11 @@ def _look_at_run(instance: dg.DagsterInstance, scan: WaitingScan) -> tuple[NextS
 
 
 def _build_request(scan: WaitingScan) -> dg.RunRequest:
+    known = {
+        ACCOUNT_TAG: scan.account,
+        REQUEST_ID_TAG: scan.request_id,
+        TRACE_PARENT_TAG: scan.trace_parent,
+    }
     return dg.RunRequest(
         run_key=scan.run_key,
         partition_key=scan.scan_id,
@@ -185,7 +201,7 @@ def _build_request(scan: WaitingScan) -> dg.RunRequest:
             ORGANIZATION_TAG: scan.organization_id,
             LAUNCH_EPOCH_TAG: str(scan.epoch),
         }
-        | ({ACCOUNT_TAG: scan.account} if scan.account else {}),
+        | {name: value for name, value in known.items() if value},
     )
 
 

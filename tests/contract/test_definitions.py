@@ -74,6 +74,8 @@ def _resource():
         chunk_rows=100,
         retention_days=0,
         credential_hours=24,
+        log_format="plain",
+        traces_url="",
         chunk_seconds=1,
         searches_per_second=5,
         hubspot_share=1,

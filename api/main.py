@@ -28,6 +28,8 @@ from api.health.probe import HealthProbe
 from api.health.reach import HubSpotReach
 from api.logs import configure_logging
 from api.maintenance.endpoints import router as maintenance_router
+from api.metrics.endpoints import router as metrics_router
+from api.metrics.service import Metrics
 from api.middleware import RequestEnvelope
 from api.pipeline.endpoints import router as pipeline_router
 from api.plans.endpoints import router as plans_router
@@ -43,7 +45,8 @@ from api.scans.remover import ScanRemover
 from api.scans.run_statuses import RunStatuses
 from api.scans.stopper import RunStopper
 from api.settings import ApiSettings
-from hubspot_deals import redaction
+from hubspot_deals import redaction, tracing
+from hubspot_deals.contract import SERVICE_NAME
 from hubspot_deals.settings import load_settings
 from hubspot_deals.warehouse.credentials import KeyRing
 
@@ -76,6 +79,7 @@ class State(TypedDict):
     downloads: Downloads
     planner: Planner
     diffs: DiffReader
+    metrics: Metrics
 
 
 def create_app(
@@ -127,6 +131,7 @@ def build_app(lifespan: Lifespan | None = None) -> FastAPI:
     app.include_router(versioned)
     for router in (verb_first_start_router, verb_first_router, *id_first, health_router):
         app.include_router(router)
+    app.include_router(metrics_router)
     add_docs_pages(app)
     add_error_handlers(app)
     app.state.meter = RequestMeter()
@@ -159,18 +164,23 @@ def _lifespan(settings: ApiSettings, key_ring: KeyRing, gateway: DagsterGateway 
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
         redaction.hide_settings(settings.database_url, settings.encryption_keys)
         configure_logging(settings.log_format)
+        tracing.configure(settings.traces_url, f"{SERVICE_NAME}_api")
         async with AsyncExitStack() as stack:
             pool = build_pool(settings)
             await pool.open()
             stack.push_async_callback(pool.close)
             client = await stack.enter_async_context(build_dagster_client(settings))
             chosen = gateway or GraphQLGateway(client)
-            probe = HealthProbe(pool, chosen, HubSpotReach(str(settings.hubspot_url)))
+            reach = HubSpotReach(str(settings.hubspot_url))
+            probe = HealthProbe(pool, chosen, reach, settings.download_dir)
             stack.push_async_callback(probe.close)
+            metrics = Metrics(pool, probe)
+            stack.push_async_callback(metrics.close)
             background = Background()
             stack.push_async_callback(background.close)
             downloads = build_downloads(settings, pool)
             stack.push_async_callback(downloads.close)
+            stack.callback(tracing.close)
             yield {
                 "settings": settings,
                 "key_ring": key_ring,
@@ -185,6 +195,7 @@ def _lifespan(settings: ApiSettings, key_ring: KeyRing, gateway: DagsterGateway 
                 "downloads": downloads,
                 "planner": Planner(),
                 "diffs": DiffReader(pool),
+                "metrics": metrics,
             }
 
     return lifespan

@@ -75,8 +75,19 @@ mutation TerminateRun($run: String!) {
     + _PYTHON_ERROR
 )
 
-VERSION: Final = """
-query Version { result: version }
+STATE: Final = (
+    """
+query State($location: String!) {
+  result: version
+  instance { daemonHealth { allDaemonStatuses { daemonType required healthy } } }
+  location: workspaceLocationEntryOrError(name: $location) {
+    __typename
+    ... on WorkspaceLocationEntry { locationOrLoadError { __typename ...Failure } }
+    ...Failure
+  }
+}
 """
+    + _PYTHON_ERROR
+)
 
-DOCUMENTS: Final = (ADD_PARTITION, LAUNCH_RUN, RUN_STATUS, TERMINATE_RUN, VERSION)
+DOCUMENTS: Final = (ADD_PARTITION, LAUNCH_RUN, RUN_STATUS, TERMINATE_RUN, STATE)

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import httpx
@@ -27,6 +28,15 @@ _REPOSITORY: Final = {"repositoryName": "__repository__", "repositoryLocationNam
 _PARTITION_TAG: Final = "dagster/partition"
 _OVER: Final = ENDED_EARLY | {"SUCCESS", "CANCELING"}
 _LONGEST_TEXT: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class DagsterState:
+    """How Dagster's parts do; errors are None where there is none."""
+
+    version: str
+    daemon_error: str | None = None
+    location_error: str | None = None
 
 
 class DagsterGateway(ABC):
@@ -67,8 +77,8 @@ class DagsterGateway(ABC):
         """
 
     @abstractmethod
-    async def get_version(self) -> str:
-        """Return Dagster's version; the cheapest proof that it answers."""
+    async def get_state(self) -> DagsterState:
+        """Return how Dagster's parts do, which it is asked for when the service's health is."""
 
 
 class GraphQLGateway(DagsterGateway):
@@ -130,9 +140,22 @@ class GraphQLGateway(DagsterGateway):
         if result.get("run", {}).get("status") not in _OVER:
             _expect(result, "TerminateRunSuccess", "RunNotFoundError")
 
-    async def get_version(self) -> str:
-        """Return Dagster's version; the cheapest proof that it answers."""
-        return str((await self._ask(documents.VERSION, {}))["result"])
+    async def get_state(self) -> DagsterState:
+        """Return how Dagster's parts do: its daemons by their heartbeats, and our code location."""
+        answer = await self._ask(documents.STATE, {"location": CODE_LOCATION})
+        silent = [
+            daemon["daemonType"].lower()
+            for daemon in answer["instance"]["daemonHealth"]["allDaemonStatuses"]
+            if daemon["required"] and not daemon["healthy"]
+        ]
+        location = answer["location"] or {}
+        found = location.get("locationOrLoadError") or {"__typename": "nothing"}
+        is_loaded = found["__typename"] == "RepositoryLocation"
+        return DagsterState(
+            version=str(answer["result"]),
+            daemon_error=f"no heartbeat of {', '.join(silent)}" if silent else None,
+            location_error=None if is_loaded else f"{CODE_LOCATION} is not loaded",
+        )
 
     async def _ask(self, document: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         try:

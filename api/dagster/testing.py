@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from api.dagster.gateway import ENDED_EARLY, NOWHERE, DagsterGateway
+from api.dagster.gateway import ENDED_EARLY, NOWHERE, DagsterGateway, DagsterState
 from api.errors import DagsterUnavailableError
 
 
@@ -31,6 +31,7 @@ class InMemoryDagsterGateway(DagsterGateway):
     runs: list[LaunchedRun] = field(default_factory=list)
     run_statuses: dict[str, str] = field(default_factory=dict)
     is_down: bool = False
+    state: DagsterState = field(default_factory=lambda: DagsterState("in-memory"))
 
     async def add_partition(self, scan_id: str) -> None:
         """Make the scan a partition."""
@@ -64,10 +65,10 @@ class InMemoryDagsterGateway(DagsterGateway):
         if self.run_statuses.get(run_id, "SUCCESS") not in ENDED_EARLY | {"SUCCESS"}:
             self.run_statuses[run_id] = "CANCELED"
 
-    async def get_version(self) -> str:
-        """Return a version."""
+    async def get_state(self) -> DagsterState:
+        """Return the state that the test has set."""
         self._answer()
-        return "in-memory"
+        return self.state
 
     def _answer(self) -> None:
         if self.is_down:

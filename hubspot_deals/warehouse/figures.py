@@ -56,7 +56,7 @@ class RunFigures:
 
 def add_run(connection: Connection[Any], run: RunFigures) -> None:
     """Add a run to the sums; a database that is gone loses the figures, not the run."""
-    fitting = [f"{end:g}" for end in RUN_SECONDS if run.seconds <= end]
+    fitting = [str(end) for end in RUN_SECONDS if run.seconds <= end]
     values = {
         (RUNS, run.outcome): 1.0,
         (SECONDS, ""): run.seconds,

@@ -193,7 +193,7 @@ def test_a_run_that_does_not_exist_is_as_good_as_terminated(ask):
 
 
 def test_the_version_is_told(ask):
-    assert ask(lambda gateway: gateway.get_version())
+    assert ask(lambda gateway: gateway.get_state())
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_the_version_is_told(ask):
         lambda gateway: gateway.launch_run("scan-1", "org-1", epoch=0),
         lambda gateway: gateway.find_run_status("run-1"),
         lambda gateway: gateway.terminate_run("run-1"),
-        lambda gateway: gateway.get_version(),
+        lambda gateway: gateway.get_state(),
     ],
 )
 def test_a_dagster_that_is_down_is_unavailable(ask_while_down, question):

@@ -19,8 +19,8 @@ from api.health.reach import HubSpotReach
 from hubspot_deals.warehouse.health import find_signs, is_migrated
 from hubspot_deals.warehouse.signs import RUN_HOST, SENSORS, Sign
 
-_SECONDS: Final = 0.8
-_POOL_SECONDS: Final = 0.7
+_SECONDS: Final = 0.6
+_POOL_SECONDS: Final = 0.5
 _SILENT_SECONDS: Final = 60.0
 """A sensor ticks every five seconds."""
 _LEAST_ROOM: Final = 100_000_000
@@ -65,7 +65,7 @@ class HealthProbe:
         self._tasks: dict[str, asyncio.Task[Any]] = {}
 
     async def check(self) -> Findings:
-        """Ask all, for at most 0.8 seconds."""
+        """Ask all, for at most 0.6 seconds."""
         database = self._ask("database", self._ask_database)
         dagster = self._ask("dagster", self._ask_dagster)
         downloads = self._ask("downloads", self._look_at_downloads)

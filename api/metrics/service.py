@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 _KEPT_SECONDS: Final = 5.0
 """Several scrapers, or one in a hurry, cost the database no more than one."""
 _TOO_OLD_SECONDS: Final = 60.0
-_WAIT_SECONDS: Final = 0.8
-_POOL_SECONDS: Final = 0.7
+_WAIT_SECONDS: Final = 0.6
+_POOL_SECONDS: Final = 0.5
 
 
 class _Families(Collector):

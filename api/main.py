@@ -164,7 +164,7 @@ def _lifespan(settings: ApiSettings, key_ring: KeyRing, gateway: DagsterGateway 
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
         redaction.hide_settings(settings.database_url, settings.encryption_keys)
         configure_logging(settings.log_format)
-        tracing.configure(settings.traces_url, f"{SERVICE_NAME}_api")
+        tracing.configure(settings.traces_endpoint, f"{SERVICE_NAME}_api")
         async with AsyncExitStack() as stack:
             pool = build_pool(settings)
             await pool.open()
@@ -174,12 +174,12 @@ def _lifespan(settings: ApiSettings, key_ring: KeyRing, gateway: DagsterGateway 
             reach = HubSpotReach(str(settings.hubspot_url))
             probe = HealthProbe(pool, chosen, reach, settings.download_dir)
             stack.push_async_callback(probe.close)
-            metrics = Metrics(pool, probe)
-            stack.push_async_callback(metrics.close)
             background = Background()
             stack.push_async_callback(background.close)
             downloads = build_downloads(settings, pool)
             stack.push_async_callback(downloads.close)
+            metrics = Metrics(pool, probe, downloads)
+            stack.push_async_callback(metrics.close)
             stack.callback(tracing.close)
             yield {
                 "settings": settings,

@@ -61,7 +61,7 @@ class ApiSettings(BaseSettings):
     log_format: Literal["plain", "json"] = Field(
         default="plain", description="Form of the log lines of API and runs: `plain` or `json`."
     )
-    traces_url: str = Field(
+    traces_endpoint: str = Field(
         default="",
         description="OTLP/HTTP address that traces are sent to (extra `otel`); empty: no traces.",
     )

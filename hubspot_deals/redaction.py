@@ -10,7 +10,7 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Final
@@ -51,13 +51,19 @@ _known_here: ContextVar[frozenset[str]] = ContextVar("known_here", default=froze
 
 def redact(text: str) -> str:
     """Return the text with every secret replaced that is known or has the form of one."""
-    for secret in (*_known, *_known_here.get()):
-        if secret in text:
-            text = text.replace(secret, HIDDEN)
+    text = _replace(text, _known)
     lowered = text.lower()
     for hint, form in _FORMS:
         if hint in lowered:
             text = form.sub(rf"\1{HIDDEN}", text)
+    # Last, so that what a caller calls its token cannot break the form of another secret up.
+    return _replace(text, _known_here.get())
+
+
+def _replace(text: str, secrets: Iterable[str]) -> str:
+    for secret in secrets:
+        if secret in text:
+            text = text.replace(secret, HIDDEN)
     return text
 
 

@@ -84,7 +84,7 @@ class PipelineSettings(HubSpotSettings):
     log_format: Literal["plain", "json"] = Field(
         default="plain", description="Form of the log lines of API and runs: `plain` or `json`."
     )
-    traces_url: str = Field(
+    traces_endpoint: str = Field(
         default="",
         description="OTLP/HTTP address that traces are sent to (extra `otel`); empty: no traces.",
     )

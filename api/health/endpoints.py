@@ -51,7 +51,7 @@ async def get_health(
     return health
 
 
-@router.get("/health/live")
+@router.get("/health/live", responses=error_responses())
 async def get_liveness() -> Liveness:
     """Tell that the process answers, whatever has become of the rest: for restarting it."""
     return Liveness()

@@ -13,6 +13,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from api.database import ConnectionPool
+from api.downloads.service import Downloads
 from api.health.meter import RequestMeter
 from api.health.probe import HealthProbe
 from api.metrics.families import part_families, stored_families
@@ -38,9 +39,10 @@ class _Families(Collector):
 class Metrics:
     """Answers scrapes within a second, whatever hangs: what is not known is left out."""
 
-    def __init__(self, pool: ConnectionPool, probe: HealthProbe) -> None:
+    def __init__(self, pool: ConnectionPool, probe: HealthProbe, downloads: Downloads) -> None:
         self._pool = pool
         self._probe = probe
+        self._downloads = downloads
         self._reading: asyncio.Task[None] | None = None
         self._stored: StoredFigures | None = None
         self._read_at = 0.0
@@ -53,6 +55,7 @@ class Metrics:
         families = chain(
             meter.registry.collect(),
             self._pool_families(),
+            self._download_families(),
             part_families(findings),
             stored_families(stored) if stored else (),
         )
@@ -80,6 +83,19 @@ class Metrics:
             logger.warning("The database's figures are missing: %s", error)
         else:
             self._read_at = time.monotonic()
+
+    def _download_families(self) -> Iterator[Metric]:
+        files, size = self._downloads.kept()
+        yield GaugeMetricFamily(
+            "hubspot_deals_api_download_files",
+            "Files for downloads that this process keeps or writes.",
+            value=files,
+        )
+        yield GaugeMetricFamily(
+            "hubspot_deals_api_download_bytes",
+            "Their bytes.",
+            value=size,
+        )
 
     def _pool_families(self) -> Iterator[Metric]:
         found: dict[str, Any] = self._pool.get_stats()

@@ -104,7 +104,7 @@ def scan_assets(
     """
     settings, tags = pipeline.resolve(), context.run.tags
     ids = {"scan_id": context.partition_key, "run_id": context.run.run_id}
-    tracing.configure(settings.traces_url, f"{SERVICE_NAME}_worker")
+    tracing.configure(settings.traces_endpoint, f"{SERVICE_NAME}_worker")
     with (
         run_logged(settings.log_format, asked_by=tags.get(REQUEST_ID_TAG), ids=ids),
         closing(tracing),

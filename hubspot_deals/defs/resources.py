@@ -21,7 +21,7 @@ class PipelineSettingsResource(dg.ConfigurableResource):  # type: ignore[type-ar
     retention_days: int
     credential_hours: int
     log_format: str
-    traces_url: str
+    traces_endpoint: str
 
     def resolve(self) -> PipelineSettings:
         """Return the settings with their secrets, for use inside a run or a sensor tick."""

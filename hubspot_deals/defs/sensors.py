@@ -115,10 +115,11 @@ def launch_waiting_scans(
 
 def _show_signs_of_life(instance: dg.DagsterInstance, database_url: SecretStr) -> None:
     """Tell the health check what it cannot ask itself: this sensor, and the host of the runs."""
-    signs.show(database_url, signs.SENSORS)
+    faults: dict[str, str | None] = {signs.SENSORS: None}
     is_prompt = getattr(instance.run_launcher, "is_prompt", None)
     if is_prompt is not None:
-        signs.show(database_url, signs.RUN_HOST, None if is_prompt() else "it does not answer")
+        faults[signs.RUN_HOST] = None if is_prompt() else "it does not answer"
+    signs.show(database_url, faults)
 
 
 def _look_after_started_runs(context: dg.SensorEvaluationContext, database_url: SecretStr) -> None:

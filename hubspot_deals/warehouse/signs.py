@@ -1,5 +1,6 @@
 """Signs of life of parts that the health check cannot ask, kept in PostgreSQL."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,10 +28,10 @@ class Sign:
     fault: str | None
 
 
-def show(database_url: SecretStr, name: str, fault: str | None = None) -> None:
-    """Note that a part was seen just now, and what is wrong with it."""
-    with open_connection(database_url) as connection:
-        connection.execute(_SHOW, (name, fault))
+def show(database_url: SecretStr, faults: Mapping[str, str | None]) -> None:
+    """Note that these parts were seen just now, and what is wrong with each; None: nothing."""
+    with open_connection(database_url) as connection, connection.cursor() as cursor:
+        cursor.executemany(_SHOW, sorted(faults.items()))
 
 
 async def read_signs(connection: AsyncConnection[Any]) -> dict[str, Sign]:

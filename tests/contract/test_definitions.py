@@ -75,7 +75,7 @@ def _resource():
         retention_days=0,
         credential_hours=24,
         log_format="plain",
-        traces_url="",
+        traces_endpoint="",
         chunk_seconds=1,
         searches_per_second=5,
         hubspot_share=1,

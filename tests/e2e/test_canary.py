@@ -22,9 +22,11 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from hubspot_deals.redaction import HIDDEN
 from hubspot_sandbox.testing import SandboxProcess
 from tests.conftest import FAST
 from tests.e2e.conftest import running_stack
+from tests.integration.test_tracing import collector, spans
 
 TOKENS = {
     # HubSpot's own form, and one that nothing but its place gives away.
@@ -101,12 +103,18 @@ def used():
         folder = Path(parent)
         folder.chmod(0o755)
         with (
-            running_stack(folder, hubspot) as stack,
+            collector() as (traces_endpoint, traces),
+            running_stack(
+                folder,
+                hubspot,
+                HUBSPOT_DEALS_TRACES_ENDPOINT=traces_endpoint,
+                HUBSPOT_DEALS_LOG_FORMAT="json",
+            ) as stack,
             httpx.Client(base_url=stack.urls["api"], timeout=SECONDS) as api,
         ):
             use = Use(api, stack)
             use.everything()
-            yield stack, use.answers
+            yield stack, use.answers, traces
 
 
 class Use:
@@ -116,7 +124,7 @@ class Use:
         self.api, self.stack = api, stack
         self.answers = []
         self.started = []
-        self.numbers = itertools.count()
+        self.numbers, self.turns = itertools.count(), itertools.count()
 
     def everything(self):
         while len(self.answers) < REQUESTS:
@@ -147,16 +155,26 @@ class Use:
     def start(self, scan_id, token):
         auth = {"accessToken": token, "tenantUrl": "https://app.hubspot.com"}
         config = {"scanId": scan_id, "organizationId": "org-1", "type": ["user"], "auth": auth}
-        if self.ask("POST", "/api/v1/scan/start", json={"config": config}).status_code == 202:
+        headers = {"X-Request-ID": f"asked-for-{scan_id}"}
+        answer = self.ask("POST", "/api/v1/scan/start", json={"config": config}, headers=headers)
+        if answer.status_code == 202:
             self.started.append(scan_id)
+            if len(self.started) % 4 == 2:
+                auth = {"Authorization": f"Bearer {token}"}
+                self.ask("POST", f"/api/v1/scan/{scan_id}/cancel", headers=auth)
 
     def misuse(self, token):
         """Put a token where it has to be, where it must not be, and in pieces."""
         auth = {"Authorization": f"Bearer {token}"}
         config = {"scanId": "x", "organizationId": "o", "type": ["user"]}
         ask = self.ask
-        ask("POST", "/api/v1/scan/plan", json={"config": config | {"auth": {"accessToken": token}}})
-        ask("POST", "/api/v1/auth/validate", json={"auth": {"accessToken": token}})
+        if next(self.turns) % 3 == 0:  # each is a process of its own
+            ask(
+                "POST",
+                "/api/v1/scan/plan",
+                json={"config": config | {"auth": {"accessToken": token}}},
+            )
+            ask("POST", "/api/v1/auth/validate", json={"auth": {"accessToken": token}})
         ask("POST", "/api/v1/scan/start", json={"config": config | {"accessToken": token}})
         ask(
             "POST",
@@ -172,8 +190,6 @@ class Use:
         ask("POST", "/api/v1/scan/start", content=f"accessToken={token}".encode())
         ask("GET", f"/api/v1/scan/list?access_token={quote(token)}", headers=auth)
         ask("GET", "/api/v1/scan/nothing/status", headers=auth | {"X-Api-Key": token})
-        if self.started:
-            ask("POST", f"/api/v1/scan/{self.started[-1]}/cancel", headers=auth)
 
     def kill_everything(self):
         """Kill the workers, and then each part; what holds a token holds it in its last words."""
@@ -197,7 +213,7 @@ class Use:
 @pytest.fixture(scope="module")
 def secrets(used):
     """Each secret in the spellings in which it might have been written."""
-    stack, _ = used
+    stack, _, _ = used
     keys = (stack.data_dir / "encryption-keys").read_text().strip()
     password = urlsplit(stack.urls["database"]).password
     plain = [
@@ -224,7 +240,7 @@ def hits(text, secrets):
 
 
 def test_the_use_was_as_mixed_as_it_should_be(used):
-    _, answers = used
+    _, answers, _ = used
     statuses = {answer.status_code for answer in answers}
     assert len(answers) >= REQUESTS
     assert {200, 202, 400, 404} <= statuses
@@ -236,8 +252,35 @@ def test_the_use_was_as_mixed_as_it_should_be(used):
     assert {"completed", "failed", "cancelled"} <= outcomes
 
 
+def test_hubspot_did_quote_tokens_where_its_texts_are_kept(used):
+    _, answers, _ = used
+    marks = (HIDDEN, "[access token]")
+    assert [answer for answer in answers if any(mark in answer.text for mark in marks)]
+
+
+def test_no_span_holds_a_secret(used, secrets):
+    _, _, traces = used
+    assert {"POST /scan/start", "scan run"} <= set(spans(traces))
+    assert [what for sent in traces if (what := hits(sent.decode("latin-1"), secrets))] == []
+
+
+def test_the_lines_of_a_run_lead_back_to_its_request(used):
+    stack, _, _ = used
+    lines = []
+    for log in (stack.data_dir / "logs").glob("*.log"):
+        lines += [json.loads(line) for line in log.read_text().splitlines() if line[:2] == '{"']
+    asked = {line["request_id"] for line in lines if line.get("path") == "/api/v1/scan/start"}
+    ended = [line for line in lines if line["message"] == "run ended"]
+    assert len(ended) >= 5
+    for line in ended:
+        assert line["request_id"] == f"asked-for-{line['scan_id']}"
+        assert line["request_id"] in asked
+        assert line["run_id"]
+        assert line["outcome"]
+
+
 def test_no_answer_holds_a_secret(used, secrets):
-    _, answers = used
+    _, answers, _ = used
     found = {
         (str(answer.url.path), answer.status_code): hits(answer.text + str(answer.headers), secrets)
         for answer in answers
@@ -246,7 +289,7 @@ def test_no_answer_holds_a_secret(used, secrets):
 
 
 def test_no_row_of_the_database_holds_a_secret(used, secrets):
-    stack, _ = used
+    stack, _, _ = used
     found, rows = {}, 0
     with psycopg.connect(stack.urls["database"]) as connection:
         tables = connection.execute(
@@ -267,7 +310,7 @@ def test_no_row_of_the_database_holds_a_secret(used, secrets):
 
 def test_no_file_of_the_stack_holds_a_secret(used, secrets):
     """Logs, Dagster's folder with what runs printed, even PostgreSQL's own files."""
-    stack, _ = used
+    stack, _, _ = used
     meant = {stack.data_dir / "encryption-keys", stack.data_dir / "stack.json"}
     found, files = {}, 0
     for file in [stack.output, *stack.data_dir.rglob("*")]:
@@ -306,7 +349,7 @@ KEYS = """query Keys($run: ID!) { runOrError(runId: $run) { ... on Run { eventCo
 
 
 def test_dagster_tells_no_secret(used, secrets):
-    stack, _ = used
+    stack, _, _ = used
 
     def ask(query, **variables):
         answer = httpx.post(

@@ -167,8 +167,7 @@ def test_a_database_that_accepts_and_never_answers_costs_less_than_a_second():
 
 def test_parts_tell_of_themselves_through_the_database(own_postgres):
     url = SecretStr(own_postgres.url)
-    signs.show(url, signs.SENSORS)
-    signs.show(url, signs.RUN_HOST, "it does not answer")
+    signs.show(url, {signs.SENSORS: None, signs.RUN_HOST: "it does not answer"})
     with api(own_postgres.url) as client, psycopg.connect(own_postgres.url, autocommit=True) as sql:
         checks = client.get("/health").json()["checks"]
         assert checks["sensors"] == "healthy"

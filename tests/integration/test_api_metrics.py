@@ -74,6 +74,7 @@ def test_scans_and_secrets_are_counted_from_the_database(client):
         < found["hubspot_deals_database_sessions_limit",]
     )
     assert found["hubspot_deals_api_pool_limit",] == 10
+    assert found["hubspot_deals_api_download_files",] == 0
 
 
 def test_what_runs_did_is_kept_after_they_are_gone(client, accept, run_job, change):
@@ -132,8 +133,7 @@ def known(client, accept, run_job, settings):
     """The names of everything that an API shows once there was something to show."""
     accept()
     assert run_job().success
-    for part in (signs.SENSORS, signs.RUN_HOST):
-        signs.show(settings.database_url, part)
+    signs.show(settings.database_url, dict.fromkeys((signs.SENSORS, signs.RUN_HOST)))
     client.get("/health")
     return {key[0] for key in scrape(client)}
 

@@ -152,6 +152,27 @@ def test_under_load_nothing_ever_fails_to_decrypt(database, database_url):
     }
 
 
+def test_scans_run_while_keys_are_rotated_to_and_fro(accept, run_job, settings):
+    stop = threading.Event()
+
+    def rotate_to_and_fro():
+        turns = itertools.cycle([ring(K2, K1), ring(K1, K2)])
+        return sum(
+            rotation.rotate(settings.database_url, next(turns))[0].resealed
+            for _ in itertools.takewhile(lambda _: not stop.is_set(), itertools.count())
+        )
+
+    for number in range(5):
+        accept(f"scan-{number}")
+    with ThreadPoolExecutor() as threads:
+        rotating = threads.submit(rotate_to_and_fro)
+        both = SecretStr(f"{K1},{K2}")
+        ended = [run_job(f"scan-{n}", encryption_keys=both).success for n in range(5)]
+        stop.set()
+        assert rotating.result() > 20
+    assert ended == [True] * 5
+
+
 def run(monkeypatch, database_url, keys, *arguments):
     monkeypatch.setenv("HUBSPOT_DEALS_DATABASE_URL", database_url)
     monkeypatch.setenv("HUBSPOT_DEALS_ENCRYPTION_KEYS", keys)

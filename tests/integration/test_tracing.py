@@ -72,12 +72,12 @@ def start(client, **headers):
 def test_a_request_and_its_run_are_one_trace(api_settings, gateway, run_job):
     with collector() as (url, received):
         with serve(
-            create_app(api_settings.model_copy(update={"traces_url": url}), gateway=gateway)
+            create_app(api_settings.model_copy(update={"traces_endpoint": url}), gateway=gateway)
         ) as client:
             start(client, traceparent=CALLER)
             client.get("/api/v1/scan/no-such-scan/status")
         tags = gateway.runs[0].origin
-        assert run_job("scan-1", tags=dict(tags), traces_url=url).success
+        assert run_job("scan-1", tags=dict(tags), traces_endpoint=url).success
 
     found = spans(received)
     assert set(found) == {"POST /scan/start", "GET /scan/{scan_id}/status", "scan run"}
@@ -94,7 +94,7 @@ def test_a_run_that_fails_is_marked_without_the_text_of_its_error(accept, run_jo
     accept(token=SecretStr(TOKEN))
     with collector() as (url, received):
         assert not run_job(
-            hubspot_url="http://127.0.0.1:9", retry_seconds=0.1, traces_url=url
+            hubspot_url="http://127.0.0.1:9", retry_seconds=0.1, traces_endpoint=url
         ).success
 
     run = spans(received)["scan run"]
@@ -104,13 +104,13 @@ def test_a_run_that_fails_is_marked_without_the_text_of_its_error(accept, run_jo
 
 def test_a_collector_that_is_down_costs_no_run(accept, run_job):
     accept()
-    assert run_job(traces_url="http://127.0.0.1:9/v1/traces").success
+    assert run_job(traces_endpoint="http://127.0.0.1:9/v1/traces").success
 
 
 def test_a_launch_by_the_sensor_is_part_of_the_trace_too(api_settings, gateway, settings, change):
     gateway.is_down = True
     with collector() as (url, _):
-        chosen = api_settings.model_copy(update={"traces_url": url})
+        chosen = api_settings.model_copy(update={"traces_endpoint": url})
         with serve(create_app(chosen, gateway=gateway)) as client:
             start(client, **{"traceparent": CALLER, "X-Request-ID": "asked-by-me"})
     change("UPDATE hubspot_deals.scans SET launch_claimed_until = NULL")

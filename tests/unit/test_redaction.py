@@ -28,10 +28,12 @@ def own_state(monkeypatch):
     """Gives back the process's record factory, hooks and known secrets."""
     factory = logging.getLogRecordFactory()
     monkeypatch.setattr(redaction, "_known", set())
+    here = redaction._known_here.set(frozenset())
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     yield
     logging.setLogRecordFactory(factory)
+    redaction._known_here.reset(here)
 
 
 @pytest.mark.parametrize(
@@ -95,6 +97,14 @@ def test_a_secret_of_one_request_is_hidden_in_it_and_costs_the_others_nothing():
 
     assert copy_context().run(request) == HIDDEN
     assert redact("only-here-CANARY") == "only-here-CANARY"
+
+
+def test_a_caller_cannot_break_another_secret_up():
+    def request():
+        redaction.hide_here(SecretStr("na1-CANARY"))
+        return redact("pat-na1-CANARY00-1111")
+
+    assert copy_context().run(request) == HIDDEN
 
 
 def test_json_stays_json():

@@ -51,7 +51,7 @@ _known_here: ContextVar[frozenset[str]] = ContextVar("known_here", default=froze
 
 def redact(text: str) -> str:
     """Return the text with every secret replaced that is known or has the form of one."""
-    text = _replace(text, _known)
+    text = _replace(text, tuple(_known))  # a copy: other threads may add to it
     lowered = text.lower()
     for hint, form in _FORMS:
         if hint in lowered:

@@ -13,6 +13,7 @@ from urllib.parse import quote_from_bytes
 from fastapi import Request
 
 from api.schemas import MAX_OFFSET
+from hubspot_deals.redaction import redact
 
 _VERSION: Final = 1
 _FORM: Final = struct.Struct(">Biq7s")
@@ -88,6 +89,16 @@ def link_to_next(request: Request, cursor: str) -> str:
     The address has no host, so that it is right behind every proxy: clients resolve it.
     """
     sent = request.scope["query_string"].split(b"&")
-    kept = [pair for pair in sent if pair and pair.partition(b"=")[0] not in _PLACES]
+    kept = [
+        pair
+        for pair in sent
+        if pair and pair.partition(b"=")[0] not in _PLACES and not _holds_secret(pair)
+    ]
     query = quote_from_bytes(b"&".join([*kept, b"cursor=%b" % cursor.encode()]), safe="=&%+,")
     return f'<{request.scope["path"]}?{query}>; rel="next"'
+
+
+def _holds_secret(pair: bytes) -> bool:
+    """A token has no place in an address, so what was put there goes no further."""
+    text = pair.decode("utf-8", "replace")
+    return redact(text) != text

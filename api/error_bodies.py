@@ -93,7 +93,7 @@ def error_response(
         "status_code": status,
         "details": {},
         "timestamp": _now(),
-        "request_id": request_id.get(),
+        "request_id": request_id.get() or "-",
         **more,
     }
     if "validation_errors" in body:

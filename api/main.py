@@ -43,6 +43,8 @@ from api.health.probe import HealthProbe
 from api.health.reach import HubSpotReach
 from api.logs import configure_logging
 from api.maintenance.endpoints import router as maintenance_router
+from api.metrics.endpoints import router as metrics_router
+from api.metrics.service import Metrics
 from api.middleware import RequestEnvelope
 from api.pipeline.endpoints import router as pipeline_router
 from api.plans.endpoints import router as plans_router
@@ -63,6 +65,8 @@ from api.webhooks.addresses import Guard as AddressGuard
 from api.webhooks.deliverer import Deliverer
 from api.webhooks.endpoints import router as webhooks_router
 from api.webhooks.sender import Sender
+from hubspot_deals import redaction, tracing
+from hubspot_deals.contract import SERVICE_NAME
 from hubspot_deals.settings import load_settings
 from hubspot_deals.warehouse.credentials import KeyRing
 
@@ -101,6 +105,7 @@ class State(TypedDict):
     connections: Connections
     rate_limits: RateLimiter | None
     webhook_guard: AddressGuard
+    metrics: Metrics
 
 
 def create_app(
@@ -158,6 +163,7 @@ def build_app(lifespan: Lifespan | None = None, *, cors_origins: str = "") -> Fa
     app.include_router(versioned)
     for router in (verb_first_start_router, verb_first_router, *id_first, health_router):
         app.include_router(router)
+    app.include_router(metrics_router)
     add_docs_pages(app)
     add_error_handlers(app)
     check_routes(app)
@@ -230,7 +236,9 @@ def _lifespan(
 ) -> Lifespan:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
+        redaction.hide_settings(settings.database_url, settings.encryption_keys)
         configure_logging(settings.log_format)
+        tracing.configure(settings.traces_endpoint, f"{SERVICE_NAME}_api")
         async with AsyncExitStack() as stack:
             pool = build_pool(settings)
             await pool.open()
@@ -239,7 +247,8 @@ def _lifespan(
             stack.push_async_callback(trail.close)
             client = await stack.enter_async_context(build_dagster_client(settings))
             chosen = gateway or GraphQLGateway(client)
-            probe = HealthProbe(pool, chosen, HubSpotReach(str(settings.hubspot_url)))
+            reach = HubSpotReach(str(settings.hubspot_url))
+            probe = HealthProbe(pool, chosen, reach, settings.download_dir)
             stack.push_async_callback(probe.close)
             background = Background()
             stack.push_async_callback(background.close)
@@ -257,6 +266,9 @@ def _lifespan(
             )
             deliverer.start()
             stack.push_async_callback(deliverer.close)
+            metrics = Metrics(pool, probe, downloads)
+            stack.push_async_callback(metrics.close)
+            stack.callback(tracing.close)
             yield {
                 "settings": settings,
                 "credentials": Credentials(pool, tokens, is_open=settings.auth_mode == "open"),
@@ -278,6 +290,7 @@ def _lifespan(
                 ),
                 "rate_limits": rate_limits,
                 "webhook_guard": guard,
+                "metrics": metrics,
             }
 
     return lifespan

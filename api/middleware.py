@@ -16,8 +16,9 @@ from api.dialect.grammar import is_verb_first
 from api.edge.security import add_security_headers
 from api.error_bodies import Manner, manner
 from api.errors import unexpected_error
-from api.health.meter import RequestMeter
+from api.health.meter import NO_ROUTE, RequestMeter
 from api.logs import request_id
+from hubspot_deals import tracing
 
 logger = logging.getLogger("api.requests")
 
@@ -61,7 +62,12 @@ class RequestEnvelope:
             await self._serve(scope, receive, answer)
         finally:
             ended = time.perf_counter()
-            self._meter.count(answer.status or _CUT_OFF, (answer.began or ended) - began)
+            self._meter.count(
+                answer.status or _CUT_OFF,
+                (answer.began or ended) - began,
+                route=answer.route,
+                method=scope["method"],
+            )
             logger.info(
                 "request",
                 extra={
@@ -79,13 +85,21 @@ class RequestEnvelope:
         inner = {**scope, "method": "GET", "is_head": True} if scope["method"] == "HEAD" else scope
         if _OTHER_SPELLING.search(scope["query_string"]):
             inner = {**inner, "query_string": spell_parameters(scope["query_string"])}
-        try:
-            await self._app(inner, receive, answer)
-        except Exception as error:
-            response = unexpected_error(error)
-            if answer.status is not None:
-                raise
-            await response(scope, receive, answer)
+        parent = Headers(scope=scope).get("traceparent")
+        with tracing.span(f"{scope['method']} request", parent=parent) as span:
+            try:
+                await self._app(inner, receive, answer)
+            except Exception as error:
+                response = unexpected_error(error)
+                if answer.status is not None:
+                    raise
+                await response(scope, receive, answer)
+            finally:
+                answer.route = getattr(inner.get("route"), "path", NO_ROUTE)
+                if span is not None:
+                    span.update_name(f"{scope['method']} {answer.route}")
+                    span.set_attribute("http.response.status_code", answer.status or _CUT_OFF)
+                    span.set_attribute("request_id", request_id.get())
 
 
 def spell_parameters(query: bytes) -> bytes:
@@ -102,6 +116,7 @@ class _Answer:
         self._scheme = scheme
         self._is_head = is_head
         self.status: int | None = None
+        self.route = NO_ROUTE
         self.began: float | None = None
 
     async def __call__(self, message: Message) -> None:

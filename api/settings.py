@@ -144,5 +144,9 @@ class ApiSettings(Settings):
         default=False, description="Whether webhooks may have `http` URLs, for local use."
     )
     log_format: Literal["plain", "json"] = Field(
-        default="plain", description="Form of the API's log lines: `plain` or `json`."
+        default="plain", description="Form of the log lines of API and runs: `plain` or `json`."
+    )
+    traces_endpoint: str = Field(
+        default="",
+        description="OTLP/HTTP address that traces are sent to (extra `otel`); empty: no traces.",
     )

@@ -26,6 +26,11 @@ ACCOUNT_TAG: Final = "hubspot_deals/account"
 LAUNCH_EPOCH_TAG: Final = "hubspot_deals/launch_epoch"
 """The scan's epoch when its run was asked for: a run whose scan has moved on is superseded."""
 
+REQUEST_ID_TAG: Final = "hubspot_deals/request_id"
+"""The API request that the run goes back to: it is on the log lines of both."""
+TRACE_PARENT_TAG: Final = "hubspot_deals/traceparent"
+"""The trace that the run is part of, as W3C's `traceparent`; only where traces are collected."""
+
 TABLE_NAMES: Final = ("users", "deals", "pipelines", "pipeline_stages", "deal_properties")
 DEFAULT_TABLE: Final = "users"
 

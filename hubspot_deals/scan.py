@@ -27,6 +27,7 @@ from hubspot_deals.errors import (
     ScanPausedError,
     TransientError,
 )
+from hubspot_deals.redaction import redact
 from hubspot_deals.settings import PipelineSettings
 from hubspot_deals.source.account import HubSpotAccount
 from hubspot_deals.source.arrow import rows_to_arrow
@@ -53,6 +54,7 @@ from hubspot_deals.tables import (
 from hubspot_deals.warehouse import chunks, outcomes
 from hubspot_deals.warehouse.audits import TableAudit, audit_tables
 from hubspot_deals.warehouse.credentials import KeyRing
+from hubspot_deals.warehouse.figures import counted
 from hubspot_deals.warehouse.leases import Lease, hold_lease
 from hubspot_deals.warehouse.loading import ChunkLoader
 from hubspot_deals.warehouse.outcomes import TableResult
@@ -124,6 +126,7 @@ def run_scan(
         hold_lease(
             settings.database_url, launch.scan_id, launch.run_id, launch_epoch=launch.epoch
         ) as lease,
+        counted(lease) as figures,
         _recorded_failure(lease, is_cancelled),
         HubSpotAccount(
             lease.get_token(KeyRing.parse(settings.encryption_keys)),
@@ -139,7 +142,12 @@ def run_scan(
     ):
         lease.heartbeat.call_when_lost(account.abort)
         chunks.delete_uncounted_rows(lease)
-        return _ScanRun(settings, lease, account, loader, log).carry_out()
+        try:
+            return _ScanRun(settings, lease, account, loader, log).carry_out()
+        finally:
+            figures.deals = loader.committed_deals
+            figures.requests, figures.retries = account.counts.requests, account.counts.retries
+            figures.throttled_seconds = account.throttled_seconds
 
 
 @contextmanager
@@ -170,7 +178,7 @@ def _record(lease: Lease, error: Exception) -> None:
     if isinstance(error, psycopg.OperationalError):
         error = DatabaseLostError(lease.config.scan_id, str(error))
     message = (
-        str(error)
+        redact(str(error))
         if isinstance(error, HubSpotDealsError)
         else f"Unexpected {type(error).__name__}; Dagster run {lease.run_id} has its details."
     )

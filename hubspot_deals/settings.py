@@ -4,7 +4,7 @@
 """
 
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 from pydantic import Field, HttpUrl, SecretStr, ValidationError
 from pydantic_settings import (
@@ -117,6 +117,20 @@ class PipelineSettings(HubSpotSettings):
         ge=0,
         le=36_500,
         description="Days after which entries of the audit log are deleted; 0 keeps them.",
+    )
+    credential_hours: int = Field(
+        default=24,
+        ge=0,
+        le=8_760,
+        description="Hours after a scan's end for which its access token is kept, for reruns by "
+        "hand.",
+    )
+    log_format: Literal["plain", "json"] = Field(
+        default="plain", description="Form of the log lines of API and runs: `plain` or `json`."
+    )
+    traces_endpoint: str = Field(
+        default="",
+        description="OTLP/HTTP address that traces are sent to (extra `otel`); empty: no traces.",
     )
 
 

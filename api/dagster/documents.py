@@ -93,9 +93,20 @@ mutation ReloadLocation($location: String!) {
     + _PYTHON_ERROR
 )
 
-VERSION: Final = """
-query Version { result: version }
+STATE: Final = (
+    """
+query State($location: String!) {
+  result: version
+  instance { daemonHealth { allDaemonStatuses { daemonType required healthy } } }
+  location: workspaceLocationEntryOrError(name: $location) {
+    __typename
+    ... on WorkspaceLocationEntry { locationOrLoadError { __typename ...Failure } }
+    ...Failure
+  }
+}
 """
+    + _PYTHON_ERROR
+)
 
 DOCUMENTS: Final = (
     ADD_PARTITION,
@@ -103,5 +114,5 @@ DOCUMENTS: Final = (
     RUN_STATUS,
     TERMINATE_RUN,
     RELOAD_LOCATION,
-    VERSION,
+    STATE,
 )

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import httpx
@@ -21,11 +22,22 @@ from hubspot_deals.contract import (
 ENDED_EARLY: Final = frozenset({"FAILURE", "CANCELED"})
 """Run statuses that say: this run is over and did not succeed."""
 
+NOWHERE: Final[Mapping[str, str]] = {}
+
 _REPOSITORY: Final = {"repositoryName": "__repository__", "repositoryLocationName": CODE_LOCATION}
 _PARTITION_TAG: Final = "dagster/partition"
 _OVER: Final = ENDED_EARLY | {"SUCCESS", "CANCELING"}
 _LOADED: Final = "RepositoryLocation"
 _LONGEST_TEXT: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class DagsterState:
+    """How Dagster's parts do; errors are None where there is none."""
+
+    version: str
+    daemon_error: str | None = None
+    location_error: str | None = None
 
 
 class DagsterGateway(ABC):
@@ -41,9 +53,18 @@ class DagsterGateway(ABC):
 
     @abstractmethod
     async def launch_run(
-        self, scan_id: str, organization_id: str, *, epoch: int, account: str | None = None
+        self,
+        scan_id: str,
+        organization_id: str,
+        *,
+        epoch: int,
+        account: str | None = None,
+        origin: Mapping[str, str] = NOWHERE,
     ) -> str:
-        """Launch the run of the scan's partition and return the run's id."""
+        """Launch the run of the scan's partition and return the run's id.
+
+        `origin` are further tags, of the request that led to it.
+        """
 
     @abstractmethod
     async def find_run_status(self, run_id: str) -> str | None:
@@ -61,8 +82,8 @@ class DagsterGateway(ABC):
         """Have a code location build its definitions anew; returns when they are loaded."""
 
     @abstractmethod
-    async def get_version(self) -> str:
-        """Return Dagster's version; the cheapest proof that it answers."""
+    async def get_state(self) -> DagsterState:
+        """Return how Dagster's parts do, which it is asked for when the service's health is."""
 
 
 class GraphQLGateway(DagsterGateway):
@@ -79,14 +100,24 @@ class GraphQLGateway(DagsterGateway):
         _expect(answer["result"], "AddDynamicPartitionSuccess", "DuplicateDynamicPartitionError")
 
     async def launch_run(
-        self, scan_id: str, organization_id: str, *, epoch: int, account: str | None = None
+        self,
+        scan_id: str,
+        organization_id: str,
+        *,
+        epoch: int,
+        account: str | None = None,
+        origin: Mapping[str, str] = NOWHERE,
     ) -> str:
-        """Launch the run of the scan's partition and return the run's id."""
+        """Launch the run of the scan's partition and return the run's id.
+
+        `origin` are further tags, of the request that led to it.
+        """
         tags = {
             _PARTITION_TAG: scan_id,
             SCAN_ID_TAG: scan_id,
             ORGANIZATION_TAG: organization_id,
             LAUNCH_EPOCH_TAG: str(epoch),
+            **origin,
         }
         if account is not None:
             tags[ACCOUNT_TAG] = account
@@ -120,9 +151,22 @@ class GraphQLGateway(DagsterGateway):
         _expect(result, "WorkspaceLocationEntry")
         _expect(result.get("locationOrLoadError") or {"__typename": "nothing"}, _LOADED)
 
-    async def get_version(self) -> str:
-        """Return Dagster's version; the cheapest proof that it answers."""
-        return str((await self._ask(documents.VERSION, {}))["result"])
+    async def get_state(self) -> DagsterState:
+        """Return how Dagster's parts do: its daemons by their heartbeats, and our code location."""
+        answer = await self._ask(documents.STATE, {"location": CODE_LOCATION})
+        silent = [
+            daemon["daemonType"].lower()
+            for daemon in answer["instance"]["daemonHealth"]["allDaemonStatuses"]
+            if daemon["required"] and not daemon["healthy"]
+        ]
+        location = answer["location"] or {}
+        found = location.get("locationOrLoadError") or {"__typename": "nothing"}
+        is_loaded = found["__typename"] == "RepositoryLocation"
+        return DagsterState(
+            version=str(answer["result"]),
+            daemon_error=f"no heartbeat of {', '.join(silent)}" if silent else None,
+            location_error=None if is_loaded else f"{CODE_LOCATION} is not loaded",
+        )
 
     async def _ask(self, document: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         try:

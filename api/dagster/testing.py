@@ -4,9 +4,10 @@ It passes the same tests as the real one (`tests/contract/test_dagster_gateway.p
 """
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from api.dagster.gateway import ENDED_EARLY, DagsterGateway
+from api.dagster.gateway import ENDED_EARLY, NOWHERE, DagsterGateway, DagsterState
 from api.errors import DagsterRefusedError, DagsterUnavailableError
 from hubspot_deals.contract import CODE_LOCATION
 from hubspot_deals.sync_contract import SYNC_LOCATION
@@ -21,6 +22,7 @@ class LaunchedRun:
     organization_id: str
     epoch: int
     account: str | None = None
+    origin: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -33,6 +35,7 @@ class InMemoryDagsterGateway(DagsterGateway):
     locations: set[str] = field(default_factory=lambda: {CODE_LOCATION, SYNC_LOCATION})
     reloads: list[str] = field(default_factory=list)
     is_down: bool = False
+    state: DagsterState = field(default_factory=lambda: DagsterState("in-memory"))
 
     async def add_partition(self, scan_id: str) -> None:
         """Make the scan a partition."""
@@ -40,11 +43,17 @@ class InMemoryDagsterGateway(DagsterGateway):
         self.partitions.add(scan_id)
 
     async def launch_run(
-        self, scan_id: str, organization_id: str, *, epoch: int, account: str | None = None
+        self,
+        scan_id: str,
+        organization_id: str,
+        *,
+        epoch: int,
+        account: str | None = None,
+        origin: Mapping[str, str] = NOWHERE,
     ) -> str:
         """Note the run as queued and return its id."""
         self._answer()
-        run = LaunchedRun(str(uuid.uuid4()), scan_id, organization_id, epoch, account)
+        run = LaunchedRun(str(uuid.uuid4()), scan_id, organization_id, epoch, account, origin)
         self.runs.append(run)
         self.run_statuses[run.run_id] = "QUEUED"
         return run.run_id
@@ -68,10 +77,10 @@ class InMemoryDagsterGateway(DagsterGateway):
             raise DagsterRefusedError(msg)
         self.reloads.append(name)
 
-    async def get_version(self) -> str:
-        """Return a version."""
+    async def get_state(self) -> DagsterState:
+        """Return the state that the test has set."""
         self._answer()
-        return "in-memory"
+        return self.state
 
     def _answer(self) -> None:
         if self.is_down:

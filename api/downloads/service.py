@@ -103,6 +103,11 @@ class Downloads:
             export.readers -= 1
             export.used_at = time.monotonic()
 
+    def kept(self) -> tuple[int, int]:
+        """Return how many files there are, and their bytes."""
+        exports = self._spool.exports()
+        return len(exports), sum(export.progress.size for export in exports)
+
     async def close(self) -> None:
         """End what goes on in the background."""
         self._sweeper.cancel()

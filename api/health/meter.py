@@ -8,12 +8,19 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import psutil
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 
 _MINUTES: Final = 60
 _COUNT_SECONDS: Final = 1.0
 """How long a number of connections is good: counting reads all sockets of the machine."""
 _FAULT: Final = 500
 """The first of the statuses with which a service says that it is at fault itself."""
+
+
+NO_ROUTE: Final = "none"
+"""Of a request whose path nobody serves, or that was refused before its path was looked at."""
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,21 @@ class RequestMeter:
     """Counts answers; its memory does not depend on how many there are."""
 
     def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._answers = Counter(
+            "hubspot_deals_api_requests",
+            "Answers, by route, method and status.",
+            ["route", "method", "status"],
+            registry=self.registry,
+        )
+        self._times = Histogram(
+            "hubspot_deals_api_request_seconds",
+            "Seconds until an answer began.",
+            ["route", "method"],
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        ProcessCollector(registry=self.registry)
         self._started_at = datetime.now(UTC)
         self._began = time.monotonic()
         self._requests = 0
@@ -52,8 +74,16 @@ class RequestMeter:
         """The whole seconds since the process began to serve."""
         return timedelta(seconds=int(time.monotonic() - self._began))
 
-    def count(self, status: int, seconds: float) -> None:
-        """Count one answer, with the time until its first byte was sent."""
+    def count(
+        self, status: int, seconds: float, *, route: str = NO_ROUTE, method: str = "GET"
+    ) -> None:
+        """Count one answer, with the time until its first byte was sent.
+
+        `route` is the template of the path, `/scan/{scan_id}/status`: ids would be endless.
+        """
+        known = method if method in _METHODS else "other"
+        self._answers.labels(route, known, str(status)).inc()
+        self._times.labels(route, known).observe(seconds)
         self._requests += 1
         self._seconds += seconds
         if status < _FAULT:

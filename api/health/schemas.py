@@ -18,6 +18,8 @@ class PipelineHealth(BaseModel):
 class Checks(BaseModel):
     """What the service depends on: `healthy`, or `unhealthy: …` or `degraded: …` with the cause.
 
+    `unknown: …` is what cannot be told, because what would tell it does not answer.
+
     Only the database makes the service unhealthy.
     """
 
@@ -30,6 +32,32 @@ class Checks(BaseModel):
     dagster: str = Field(
         examples=["healthy"], description="Without it scans are accepted, and launched later."
     )
+    daemon: str = Field(
+        examples=["healthy"], description="The daemons of Dagster, by their heartbeats."
+    )
+    code_location: str = Field(
+        examples=["healthy"], description="Whether Dagster has loaded the pipeline's code."
+    )
+    sensors: str = Field(
+        examples=["healthy"], description="What launches and resumes scans that nobody else does."
+    )
+    run_host: str = Field(
+        examples=["healthy"], description="What forks runs; without it they start slower."
+    )
+    downloads: str = Field(examples=["healthy"], description="The folder for files.")
+
+
+class Liveness(BaseModel):
+    """The process answers; it says nothing of what it depends on."""
+
+    status: Literal["alive"] = "alive"
+
+
+class Readiness(BaseModel):
+    """Whether requests can be served, for which only the database is needed."""
+
+    status: Literal["ready", "unready"]
+    database: str = Field(examples=["healthy"])
 
 
 class HealthFacts(BaseModel):

@@ -13,6 +13,7 @@ from api.health.schemas import (
     Health,
     HealthFacts,
     PipelineHealth,
+    Readiness,
     ScanCounts,
     Statistics,
 )
@@ -42,12 +43,20 @@ def describe_health(
             database=_check(findings.database_error),
             external_api=findings.hubspot,
             dagster=_check(findings.dagster_error),
+            **findings.parts,
         ),
         data=HealthFacts(
             status=status, version=version, uptime=int(uptime.total_seconds()), timestamp=now
         ),
         message=findings.database_error,
         error=findings.database_error,
+    )
+
+
+def describe_readiness(database_error: str | None) -> Readiness:
+    """Return whether requests can be served."""
+    return Readiness(
+        status="ready" if database_error is None else "unready", database=_check(database_error)
     )
 
 

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from api.errors import SourceUnavailableError
 from api.schemas import fault, is_plain_text
 from hubspot_deals.contract import ALL_PROPERTIES, DATE_FIELDS, DEALS_TYPE, SCAN_ID, SCAN_TYPES
+from hubspot_deals.redaction import hide_here
 
 MOST_PROPERTIES: Final = 2_000
 _MOST_USERS: Final = 10_000
@@ -54,6 +55,7 @@ def check_source(config: object) -> None:
 
 
 def _check_token(secret: SecretStr) -> SecretStr:
+    hide_here(secret)
     text = secret.get_secret_value()
     shortest, longest = _TOKEN_LENGTHS
     if len(text) < shortest:

@@ -12,7 +12,10 @@ import psycopg
 
 from api.dagster.gateway import DagsterGateway
 from api.database import ConnectionPool
+from api.logs import request_id
 from api.scans.background import Background
+from hubspot_deals.contract import REQUEST_ID_TAG, TRACE_PARENT_TAG
+from hubspot_deals.tracing import trace_parent
 from hubspot_deals.warehouse.scans import find_account, record_launch, release_launch_claim
 from hubspot_deals.warehouse.states import LAUNCH_CLAIM_SECONDS
 
@@ -21,6 +24,12 @@ logger = logging.getLogger(__name__)
 _CONCURRENT: Final = 8
 _LAUNCH_SECONDS: Final = LAUNCH_CLAIM_SECONDS - 10
 """Waiting included; past the claim the sensor may be launching the same scan."""
+
+
+def run_origin() -> dict[str, str]:
+    """Return the tags by which a run is found from the request that led to it, and back."""
+    found = {REQUEST_ID_TAG: request_id.get(), TRACE_PARENT_TAG: trace_parent()}
+    return {name: value for name, value in found.items() if value}
 
 
 class ScanLauncher:
@@ -55,7 +64,7 @@ class ScanLauncher:
             async with self._pool.connection() as connection:
                 account = await find_account(connection, scan_id)
             return await self._gateway.launch_run(
-                scan_id, organization_id, epoch=epoch, account=account
+                scan_id, organization_id, epoch=epoch, account=account, origin=run_origin()
             )
 
     async def _release(self, scan_id: str, epoch: int) -> None:

@@ -8,6 +8,7 @@ import orjson
 
 from api.cursors import Cursor, mark_of
 from api.database import ConnectionPool, read
+from api.logs import request_id
 from api.scans.launcher import ScanLauncher
 from api.scans.remover import ScanRemover
 from api.scans.run_statuses import RunStatuses
@@ -25,6 +26,7 @@ from api.scans.schemas import (
 from api.scans.stopper import RunStopper
 from api.schemas import Confirmation, Pagination, format_timestamp
 from hubspot_deals.contract import ScanConfig, ScanStatus
+from hubspot_deals.tracing import trace_parent
 from hubspot_deals.warehouse import acceptance, removal, scans, transitions
 from hubspot_deals.warehouse.credentials import KeyRing
 from hubspot_deals.warehouse.scans import Checkpoint, ScanHead, ScanRecord
@@ -63,6 +65,8 @@ async def start_scan(  # noqa: PLR0913 - what a start is made of
             idempotency_key=idempotency_key,
             auto_resume_limit=auto_resumes,
             restarts=restarts,
+            request_id=request_id.get() or None,
+            trace_parent=trace_parent(),
         )
     if accepted.is_new:
         launcher.launch(config.scan_id, config.organization_id, accepted.epoch)

@@ -21,11 +21,13 @@ from hubspot_deals.cli.download import download
 from hubspot_deals.cli.maintenance import maintenance
 from hubspot_deals.cli.plan import plan
 from hubspot_deals.cli.results import results
+from hubspot_deals.cli.rotate import rotate_keys
 from hubspot_deals.cli.scan import scan
 from hubspot_deals.cli.settings import CommandLine
 from hubspot_deals.cli.stack import demo, sandbox, sql, up
 from hubspot_deals.cli.webhook import webhook
 from hubspot_deals.errors import ConfigurationError, HubSpotDealsError
+from hubspot_deals.redaction import install
 
 FAILED: Final = 1
 USAGE: Final = 2
@@ -91,6 +93,7 @@ for _command in (
     cli.add_command(_command)
 for _command in (pause, resume, cancel, remove):
     scan.add_command(_command)
+keys.add_command(rotate_keys)
 
 
 def exit_code(error: HubSpotDealsError) -> int:
@@ -105,6 +108,7 @@ def exit_code(error: HubSpotDealsError) -> int:
 
 def main() -> None:
     """Run the command line."""
+    install()
     try:
         cli(prog_name="hubspot-deals")
     except KeyboardInterrupt:

@@ -1,6 +1,7 @@
 """The tables of a scan as assets, and the HubSpot account that they come from."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from typing import Any
 
 import dagster as dg
@@ -8,9 +9,16 @@ from dagster_dlt import DagsterDltTranslator
 from dagster_dlt.translator import DltResourceTranslatorData
 from pydantic import SecretStr
 
-from hubspot_deals.contract import DATASET_NAME, LAUNCH_EPOCH_TAG
+from hubspot_deals import tracing
+from hubspot_deals.contract import (
+    DATASET_NAME,
+    LAUNCH_EPOCH_TAG,
+    REQUEST_ID_TAG,
+    SERVICE_NAME,
+    TRACE_PARENT_TAG,
+)
 from hubspot_deals.defs.checks import build_check_specs, check_agreement, check_results
-from hubspot_deals.defs.failures import build_failure
+from hubspot_deals.defs.failures import build_failure, secrets_kept
 from hubspot_deals.defs.markdown import as_markdown
 from hubspot_deals.defs.partitions import scans_partitions
 from hubspot_deals.defs.resources import PipelineSettingsResource
@@ -21,7 +29,9 @@ from hubspot_deals.errors import (
     ScanPausedError,
     ScanSupersededError,
 )
+from hubspot_deals.logs import run_logged
 from hubspot_deals.scan import Launch, ScanReport, run_scan
+from hubspot_deals.settings import PipelineSettings
 from hubspot_deals.source import hubspot_deals_source
 from hubspot_deals.source.account import HubSpotAccount
 from hubspot_deals.source.client import ConnectionOptions
@@ -92,7 +102,21 @@ def scan_assets(
     Goes on after the last committed chunk of this scan; a rerun of a completed scan replaces its
     rows only when it commits.
     """
-    settings = pipeline.resolve()
+    settings, tags = pipeline.resolve(), context.run.tags
+    ids = {"scan_id": context.partition_key, "run_id": context.run.run_id}
+    tracing.configure(settings.traces_endpoint, f"{SERVICE_NAME}_worker")
+    with (
+        run_logged(settings.log_format, asked_by=tags.get(REQUEST_ID_TAG), ids=ids),
+        closing(tracing),
+        tracing.span("scan run", parent=tags.get(TRACE_PARENT_TAG), attributes=ids),
+        secrets_kept(),
+    ):
+        yield from _scan(context, settings)
+
+
+def _scan(
+    context: dg.AssetExecutionContext, settings: PipelineSettings
+) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
     try:
         report = run_scan(
             settings,

@@ -4,6 +4,7 @@ from typing import Final
 
 import dagster as dg
 
+from hubspot_deals import redaction
 from hubspot_deals.settings import PipelineSettings, load_settings
 
 _SECRETS: Final = ("database_url", "encryption_keys")
@@ -24,6 +25,9 @@ class PipelineSettingsResource(dg.ConfigurableResource):  # type: ignore[type-ar
     retry_seconds: float
     retention_days: int
     audit_days: int
+    credential_hours: int
+    log_format: str
+    traces_endpoint: str
 
     def resolve(self) -> PipelineSettings:
         """Return the settings with their secrets, for use inside a run or a sensor tick.
@@ -41,5 +45,7 @@ def build_pipeline_resource() -> PipelineSettingsResource:
     Secrets stay where they are until they are used, because Dagster shows a resource's values.
     """
     settings = load_settings(PipelineSettings)
+    redaction.hide_settings(settings.database_url, settings.encryption_keys)
+    redaction.install()
     others = settings.model_dump(mode="json", exclude=set(_SECRETS))
     return PipelineSettingsResource(**others)

@@ -14,14 +14,16 @@ from hubspot_deals.contract import (
     JOB_NAME,
     LAUNCH_EPOCH_TAG,
     ORGANIZATION_TAG,
+    REQUEST_ID_TAG,
     SCAN_ID_TAG,
     SCANS_PARTITIONS,
+    TRACE_PARENT_TAG,
     Outcome,
 )
 from hubspot_deals.defs.jobs import scan_deals
 from hubspot_deals.defs.partitions import scans_partitions
 from hubspot_deals.defs.resources import PipelineSettingsResource
-from hubspot_deals.warehouse import launches, removal
+from hubspot_deals.warehouse import launches, removal, signs
 from hubspot_deals.warehouse.audit_log import delete_old_entries
 from hubspot_deals.warehouse.connections import open_connection
 from hubspot_deals.warehouse.launches import StartedRun, WaitingScan
@@ -78,6 +80,7 @@ def launch_waiting_scans(
     daily limit has set aside.
     """
     database_url = pipeline.resolve().database_url
+    _show_signs_of_life(context.instance, database_url)
     _look_after_started_runs(context, database_url)
     launches.give_up_silent_workers(database_url)
     for scan_id, run_id in launches.resume_due_scans(database_url):
@@ -110,6 +113,15 @@ def launch_waiting_scans(
             scans_partitions.build_add_request([scan.scan_id for scan in due])
         ],
     )
+
+
+def _show_signs_of_life(instance: dg.DagsterInstance, database_url: SecretStr) -> None:
+    """Tell the health check what it cannot ask itself: this sensor, and the host of the runs."""
+    faults: dict[str, str | None] = {signs.SENSORS: None}
+    is_prompt = getattr(instance.run_launcher, "is_prompt", None)
+    if is_prompt is not None:
+        faults[signs.RUN_HOST] = None if is_prompt() else "it does not answer"
+    signs.show(database_url, faults)
 
 
 def _look_after_started_runs(context: dg.SensorEvaluationContext, database_url: SecretStr) -> None:
@@ -179,6 +191,11 @@ def _look_at_run(instance: dg.DagsterInstance, scan: WaitingScan) -> tuple[NextS
 
 
 def _build_request(scan: WaitingScan) -> dg.RunRequest:
+    known = {
+        ACCOUNT_TAG: scan.account,
+        REQUEST_ID_TAG: scan.request_id,
+        TRACE_PARENT_TAG: scan.trace_parent,
+    }
     return dg.RunRequest(
         run_key=scan.run_key,
         partition_key=scan.scan_id,
@@ -187,7 +204,7 @@ def _build_request(scan: WaitingScan) -> dg.RunRequest:
             ORGANIZATION_TAG: scan.organization_id,
             LAUNCH_EPOCH_TAG: str(scan.epoch),
         }
-        | ({ACCOUNT_TAG: scan.account} if scan.account else {}),
+        | {name: value for name, value in known.items() if value},
     )
 
 
@@ -198,12 +215,14 @@ def remove_scans(
     """Delete what is left of removed scans: rows, Dagster's runs with their logs, partition keys.
 
     With HUBSPOT_DEALS_RETENTION_DAYS it also removes the results of scans that ended so long ago,
-    and with HUBSPOT_DEALS_AUDIT_DAYS entries of the audit log that are so old.
+    after HUBSPOT_DEALS_CREDENTIAL_HOURS their access tokens, and with HUBSPOT_DEALS_AUDIT_DAYS
+    entries of the audit log that are so old.
     """
     settings = pipeline.resolve()
     database_url, give_up_at = settings.database_url, time.monotonic() + _REMOVAL_SECONDS
     if settings.retention_days:
         removal.mark_expired_results(database_url, days_old=settings.retention_days)
+    removal.drop_credentials(database_url, hours_old=settings.credential_hours)
     if settings.audit_days:
         with open_connection(database_url) as connection:
             delete_old_entries(connection, days_old=settings.audit_days)

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Final
 
 import psycopg
+from pydantic import SecretStr
 
+from hubspot_deals import redaction
 from hubspot_deals.exports.order import HIDDEN, NO_ROOM, ExportFormat, ExportOrder, Job, Progress
 from hubspot_deals.exports.sink import FileSink
 from hubspot_deals.exports.texts import write_text
@@ -27,6 +29,8 @@ Report = Callable[[Progress], None]
 def main() -> int:
     """Carry out the job; the exit code is 0, HIDDEN, NO_ROOM or, with a traceback, 1."""
     job = Job.from_json(sys.stdin.buffer.read())
+    redaction.hide_settings(SecretStr(job.connection["conninfo"]))
+    redaction.install()
     # Whatever is larger fails as if the disk were full, a library's own temporary files as well.
     resource.setrlimit(resource.RLIMIT_FSIZE, (job.most_bytes, job.most_bytes))
     try:

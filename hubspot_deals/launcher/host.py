@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
+from hubspot_deals import redaction
 from hubspot_deals.errors import ConfigurationError
 from hubspot_deals.launcher import signals, warmth, worker
 from hubspot_deals.launcher.channel import read_line
@@ -250,6 +251,7 @@ def _end_with(work: Callable[..., int], *arguments: object) -> NoReturn:
 
 def run_host() -> None:
     """Serve until SIGTERM or SIGINT."""
+    redaction.install()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     home = DagsterHome().path
     began = time.monotonic()

@@ -10,15 +10,16 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from dagster import EventLogEntry
 from dagster._core.events import AssetMaterializationPlannedData
+from dagster._core.scheduler.instigation import InstigatorTick, TickData
 from dagster._core.storage.base_storage import DagsterStorage
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
-from dagster._serdes import ConfigurableClassData
+from dagster._serdes import ConfigurableClassData, deserialize_value, serialize_value
 from dagster_postgres import (
     DagsterPostgresStorage,
     PostgresEventLogStorage,
@@ -26,10 +27,12 @@ from dagster_postgres import (
     PostgresScheduleStorage,
 )
 from dagster_postgres.utils import create_pg_engine, pg_url_from_config, set_pg_statement_timeout
+from pydantic import SecretStr
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import InvalidatePoolError
 
+from hubspot_deals import redaction
 from hubspot_deals.errors import ConfigurationError
 from hubspot_deals.launcher.storage_settings import StorageSettings
 from hubspot_deals.settings import load_settings
@@ -42,6 +45,8 @@ _WORKER_IDLE_SECONDS: Final = 0.3
 """A worker needs the connection for something else, and connects again in three milliseconds."""
 _RETURNED: Final = "returned"
 _MOST_PLANNED_APART: Final = 31
+
+_Stored = TypeVar("_Stored", EventLogEntry, TickData)
 
 _engines: dict[tuple[int, str], Engine] = {}
 _lock = threading.Lock()
@@ -168,6 +173,13 @@ class PooledRunStorage(PostgresRunStorage):
         )
 
 
+def _without_secrets(stored: _Stored) -> _Stored:
+    """Take secrets out of what is about to be stored, such as the error of a library."""
+    document = serialize_value(stored)
+    clean = redaction.redact_json(document)
+    return stored if clean is document else deserialize_value(clean, type(stored))
+
+
 class PooledEventLogStorage(PostgresEventLogStorage):
     """Events, over the shared engine."""
 
@@ -186,8 +198,12 @@ class PooledEventLogStorage(PostgresEventLogStorage):
 
     def store_event(self, event: EventLogEntry) -> None:
         """Store an event without PostgreSQL's NOTIFY, to which Dagster has ceased to listen."""
-        for each in _planned_apart(event):
+        for each in _planned_apart(_without_secrets(event)):
             SqlEventLogStorage.store_event(self, each)
+
+    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
+        """Store several events of assets."""
+        super().store_event_batch([_without_secrets(event) for event in events])
 
     def has_table(self, table_name: str) -> bool:
         """Tell whether Dagster has this table, which it asks with each event of an asset."""
@@ -225,6 +241,10 @@ class PooledScheduleStorage(PostgresScheduleStorage):
     ) -> None:
         """Nothing is left to do after the run storage."""
 
+    def update_tick(self, tick: InstigatorTick) -> InstigatorTick:
+        """Store how a tick went; its error may be any library's."""
+        return super().update_tick(tick._replace(tick_data=_without_secrets(tick.tick_data)))
+
 
 class PooledPostgresStorage(DagsterPostgresStorage):
     """Configured as `DagsterPostgresStorage` is, access tokens of cloud providers excepted.
@@ -256,8 +276,12 @@ class PooledPostgresStorage(DagsterPostgresStorage):
             )
             raise ConfigurationError(msg)
         is_told = config_value.keys() & {"postgres_url", "postgres_db"}
+        url = pg_url_from_config(config_value) if is_told else load_settings(StorageSettings).url
+        # Every process of Dagster's comes by here, its own daemon and webserver as well.
+        redaction.hide_settings(SecretStr(url))
+        redaction.install()
         return cls(
-            pg_url_from_config(config_value) if is_told else load_settings(StorageSettings).url,
+            url,
             autocreate=config_value.get("should_autocreate_tables", True),
             inst_data=inst_data,
         )

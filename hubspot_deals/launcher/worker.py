@@ -14,6 +14,7 @@ from dagster._grpc.impl import core_execute_run
 from dagster._utils.hosted_user_process import recon_job_from_origin
 from dagster._utils.interrupts import capture_interrupts
 
+from hubspot_deals import logs
 from hubspot_deals.launcher import signals
 from hubspot_deals.sync_defs.focus import connections_of, focus_on
 
@@ -26,6 +27,7 @@ def carry_out(warm: DagsterInstance, run_id: str) -> int:
 
     Called with signals blocked: an interrupt that came since the fork is seen by Dagster's handler.
     """
+    logs.keep_console()
     with capture_interrupts():
         signals.unblock()
         with warm as instance:

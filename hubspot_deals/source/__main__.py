@@ -13,6 +13,7 @@ import click
 import dlt
 from pydantic import Field, HttpUrl, SecretStr
 
+from hubspot_deals import redaction
 from hubspot_deals.contract import (
     ALL_PROPERTIES,
     DATASET_NAME,
@@ -63,6 +64,7 @@ def main(  # noqa: PLR0913 - one argument an option
     output: Path,
 ) -> None:
     """Read deals, owners, pipelines, stages and property definitions into Parquet files."""
+    redaction.install()
     filters = ScanFilters(
         properties=_properties(properties),
         include_archived=include_archived,

@@ -19,6 +19,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from pydantic import SecretStr
 
 from hubspot_deals.errors import HubSpotRequestError, HubSpotScopeError
+from hubspot_deals.redaction import hide
 from hubspot_deals.source.client import ConnectionOptions, HubSpotClient, RequestCounts
 from hubspot_deals.source.deals import DealPage, DealReader
 from hubspot_deals.source.endpoints import Endpoints
@@ -65,6 +66,7 @@ class HubSpotAccount(AbstractContextManager["HubSpotAccount"]):
         self, token: SecretStr, options: ConnectionOptions, pace: Pace | None = None
     ) -> None:
         """`pace` is shared with every other worker that may use this token or account."""
+        hide(token)
         self._client = HubSpotClient(token, options, pace)
         self._version = options.api_version
         self._endpoints = Endpoints.of_version(options.api_version)

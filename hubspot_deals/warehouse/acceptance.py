@@ -31,8 +31,9 @@ _MOMENT: Final = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z
 
 _INSERT: Final = f"""
     INSERT INTO hubspot_deals.scans (scan_id, organization_id, config, request_hash,
-        idempotency_key, auto_resume_limit, launch_claimed_until)
-    VALUES (%(scan)s, %(organization)s, %(config)s, %(hash)s, %(key)s, %(limit)s, {_CLAIM})
+        idempotency_key, auto_resume_limit, request_id, trace_parent, launch_claimed_until)
+    VALUES (%(scan)s, %(organization)s, %(config)s, %(hash)s, %(key)s, %(limit)s, %(request)s,
+        %(trace)s, {_CLAIM})
     ON CONFLICT DO NOTHING RETURNING true AS is_new, created_at AS accepted_at, epoch
 """
 
@@ -54,6 +55,7 @@ _KEEP_REQUEST: Final = f"""
 _RESTART: Final = f"""
     UPDATE hubspot_deals.scans s SET config = %(config)s, request_hash = %(hash)s,
         idempotency_key = %(key)s, auto_resume_limit = %(limit)s, auto_resumes = 0,
+        request_id = %(request)s, trace_parent = %(trace)s,
         restarted_at = now(), launch_claimed_until = {_CLAIM}, run_id = NULL,
         launch_reason = '{LaunchReason.RESTART}', requested = 'run', epoch = epoch + 1,
         outcome = NULL, error_message = NULL, started_at = NULL, ended_at = NULL,
@@ -113,6 +115,8 @@ async def create_scan(  # noqa: PLR0913 - one parameter per fact of a start
     idempotency_key: str | None = None,
     auto_resume_limit: int = 5,
     restarts: bool = False,
+    request_id: str | None = None,
+    trace_parent: str | None = None,
 ) -> Acceptance:
     """Accept a scan and its credential in one transaction, with the launch claimed by the caller.
 
@@ -127,6 +131,8 @@ async def create_scan(  # noqa: PLR0913 - one parameter per fact of a start
         "hash": request_hash,
         "key": idempotency_key,
         "limit": auto_resume_limit,
+        "request": request_id,
+        "trace": trace_parent,
     }
     try:
         async with connection.transaction():

@@ -37,6 +37,16 @@ class KeyRing:
         self._keys = dict(keys)
         self._primary = next(iter(self._keys))
 
+    @property
+    def primary(self) -> str:
+        """The id of the key that seals."""
+        return self._primary
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """The ids of all keys that open."""
+        return frozenset(self._keys)
+
     @classmethod
     def parse(cls, text: SecretStr) -> "KeyRing":
         """Read `ID:BASE64,ID:BASE64…`; raises ConfigurationError without quoting the text."""

@@ -45,6 +45,8 @@ class WaitingScan:
     account: str | None
     epoch: int
     waiting_seconds: float
+    request_id: str | None
+    trace_parent: str | None
     run_id: str | None
     """The run that the API has launched; of one that the sensor asked for only the key is known."""
 
@@ -97,7 +99,7 @@ def claim_waiting_scans(database_url: SecretStr, *, limit: int) -> list[WaitingS
                 AND (s.launch_claimed_until IS NULL OR s.launch_claimed_until < now())
                 ORDER BY s.seq LIMIT %s FOR UPDATE SKIP LOCKED
             )
-            RETURNING seq, scan_id, organization_id, epoch, run_id,
+            RETURNING seq, scan_id, organization_id, epoch, run_id, request_id, trace_parent,
                 (SELECT c.account FROM hubspot_deals.credentials c
                  WHERE c.scan_id = scans.scan_id) AS account,
                 extract(epoch FROM now()

@@ -63,7 +63,11 @@ class Lease:
             (self.config.scan_id,),
         ).fetchone()
         if row is None:
-            msg = f"No credential is stored for scan {self.config.scan_id}; start a new scan."
+            msg = (
+                f"The access token of scan {self.config.scan_id} is not stored any more: it is "
+                "dropped some hours after a scan has ended (HUBSPOT_DEALS_CREDENTIAL_HOURS). "
+                "Start a new scan through the API, with the token."
+            )
             raise CredentialError(msg)
         return keys.open(SealedToken(*row), bound_to=self.config.scan_id)
 

@@ -16,6 +16,7 @@ from psycopg.errors import LockNotAvailable
 from pydantic import Field, SecretStr
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
+from hubspot_deals import redaction
 from hubspot_deals.errors import ConfigurationError, HubSpotDealsError
 from hubspot_deals.settings import PREFIX, Settings, load_settings
 from hubspot_deals.warehouse.connections import open_connection
@@ -96,11 +97,12 @@ def _migration_files() -> list[Traversable]:
 
 def main() -> int:
     """Migrate the database of the environment; print what was done."""
+    redaction.install()
     try:
         applied = migrate(load_settings(MigrationSettings).database_url)
         connected = ensure_connection_from_environment()
     except HubSpotDealsError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{redaction.redact(str(error))}\n")
         return 2
     sys.stdout.write(f"database is up to date ({', '.join(applied) or 'nothing to do'})\n")
     if connected is not None:

@@ -214,6 +214,25 @@ def _delete_scan(connection: Connection[Any], seq: int, scan_id: str, removal: s
         )
 
 
+def drop_credentials(database_url: SecretStr, *, hours_old: int) -> int:
+    """Delete the access tokens of scans that ended so long ago; return how many.
+
+    A scan that has ended needs its token only for a rerun by hand in Dagster. One that is being run
+    again, that rests or that has crashed keeps it: it can still go on.
+    """
+    with open_connection(database_url) as connection:
+        # Locked, a scan cannot be started anew meanwhile, whose new token would be deleted.
+        dropped = connection.execute(
+            "WITH ended AS (SELECT s.scan_id FROM hubspot_deals.scans s"
+            " WHERE s.scan_id IN (SELECT scan_id FROM hubspot_deals.credentials)"
+            " AND s.outcome IS NOT NULL AND s.ended_at <= now() - make_interval(hours => %s)"
+            f" AND NOT {IS_HELD} FOR UPDATE SKIP LOCKED)"
+            " DELETE FROM hubspot_deals.credentials c USING ended WHERE c.scan_id = ended.scan_id",
+            (hours_old,),
+        )
+        return dropped.rowcount
+
+
 def find_removed_scans(database_url: SecretStr, *, limit: int) -> list[RemovedScan]:
     """Return scans of which Dagster may still know, the oldest removals first."""
     with open_connection(database_url) as connection:

@@ -202,7 +202,7 @@ def test_a_location_that_does_not_exist_is_a_refusal(ask):
 
 
 def test_the_version_is_told(ask):
-    assert ask(lambda gateway: gateway.get_version())
+    assert ask(lambda gateway: gateway.get_state())
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_the_version_is_told(ask):
         lambda gateway: gateway.launch_run("scan-1", "org-1", epoch=0),
         lambda gateway: gateway.find_run_status("run-1"),
         lambda gateway: gateway.terminate_run("run-1"),
-        lambda gateway: gateway.get_version(),
+        lambda gateway: gateway.get_state(),
         lambda gateway: gateway.reload_location(CODE_LOCATION),
     ],
 )

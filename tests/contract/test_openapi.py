@@ -58,6 +58,8 @@ SCANS = {
     ("get", "/results/{scan_id}/download/{format}"),
     ("get", "/results/{scan_id}/download/{format}/manifest"),
     ("get", "/health"),
+    ("get", "/health/live"),
+    ("get", "/health/ready"),
     ("get", "/stats"),
 }
 """What both mounts serve."""

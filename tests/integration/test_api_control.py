@@ -226,10 +226,10 @@ class BlockedGateway(InMemoryDagsterGateway):
         super().__init__()
         self.opened = threading.Event()
 
-    async def launch_run(self, scan_id, organization_id, *, epoch, account=None):
-        if epoch == 0:
+    async def launch_run(self, scan_id, organization_id, **options):
+        if options["epoch"] == 0:
             await asyncio.to_thread(self.opened.wait, 10)
-        return await super().launch_run(scan_id, organization_id, epoch=epoch, account=account)
+        return await super().launch_run(scan_id, organization_id, **options)
 
 
 def test_a_launch_that_is_overtaken_by_a_pause_does_not_become_the_scans_run(

@@ -112,6 +112,11 @@ def test_a_working_service_is_healthy(database_url):
             "cache": "not_configured",
             "external_api": "unhealthy: connection failed",
             "dagster": "healthy",
+            "daemon": "healthy",
+            "code_location": "healthy",
+            "sensors": "unknown: never seen",
+            "run_host": "unknown: not looked at lately",
+            "downloads": "healthy",
         },
     }
 

@@ -311,9 +311,9 @@ class BlockedGateway(InMemoryDagsterGateway):
         super().__init__()
         self.opened = threading.Event()
 
-    async def launch_run(self, scan_id, organization_id, *, epoch, account=None):
+    async def launch_run(self, scan_id, organization_id, **options):
         await asyncio.to_thread(self.opened.wait, 10)
-        return await super().launch_run(scan_id, organization_id, epoch=epoch, account=account)
+        return await super().launch_run(scan_id, organization_id, **options)
 
 
 def test_an_answer_does_not_wait_for_the_launch_but_the_end_of_the_service_does(

@@ -1,16 +1,25 @@
 """Dagster's storage over a few connections: replaced when closed, closed when idle."""
 
 import time
+import uuid
 from contextlib import ExitStack
 
 import dagster as dg
 import psycopg
 import pytest
 import sqlalchemy as sa
+from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.events import AssetMaterializationPlannedData
+from dagster._core.execution.plan.objects import StepFailureData
+from dagster._core.scheduler.instigation import TickData, TickStatus
+from dagster._utils.error import SerializableErrorInfo
 
 from hubspot_deals.launcher import storage
-from hubspot_deals.launcher.storage import PooledEventLogStorage, shared_engine
+from hubspot_deals.launcher.storage import (
+    PooledEventLogStorage,
+    PooledScheduleStorage,
+    shared_engine,
+)
 from hubspot_deals.local.environment import dagster_storage_url
 
 CONNECTIONS = 5
@@ -110,3 +119,41 @@ def test_few_partitions_are_planned_apart_and_many_in_one_event(
     ).fetchall()
     assert stored == [(planned, planned if planned > 1 else 0)]
     shared_engine(dagster_storage_url(database_url)).dispose()
+
+
+def test_what_dagster_stores_of_errors_holds_no_secret(database_url, engine, database):
+    url = dagster_storage_url(database_url)
+    events = PooledEventLogStorage(url, autocreate=True)
+    ticks = PooledScheduleStorage(url, autocreate=True)
+    text = 'it failed: "postgresql://u:CANARY@h/d", pat-na1-CANARY00-1111'
+    error = SerializableErrorInfo(f"{text}\n", [f"  line {text}\n"], "Error", cause=None)
+    run_id = str(uuid.uuid4())
+    event = dg.DagsterEvent(
+        event_type_value="STEP_FAILURE",
+        job_name="scan_deals",
+        step_key="read_account",
+        event_specific_data=StepFailureData(error, user_failure_data=None),
+        message=text,
+    )
+    events.store_event(
+        dg.EventLogEntry(error, "error", text, run_id, time.time(), dagster_event=event)
+    )
+    tick = ticks.create_tick(
+        TickData("origin", "sensor", InstigatorType.SENSOR, TickStatus.STARTED, time.time())
+    )
+    ticks.update_tick(tick.with_status(TickStatus.FAILURE, error=error))
+
+    stored = str(database.execute("SELECT event FROM dagster.event_logs").fetchall())
+    stored += str(database.execute("SELECT tick_body FROM dagster.job_ticks").fetchall())
+    assert "CANARY" not in stored
+    assert stored.count("[hidden]") > 4
+    (entry,) = events.get_logs_for_run(run_id)
+    assert entry.dagster_event.step_failure_data.error.cls_name == "Error"
+
+
+def test_an_event_without_secrets_is_stored_as_it_is(database_url, engine):
+    events = PooledEventLogStorage(dagster_storage_url(database_url), autocreate=True)
+    run_id = str(uuid.uuid4())
+    entry = dg.EventLogEntry(None, "info", "as it is", run_id, time.time())
+    events.store_event(entry)
+    assert events.get_logs_for_run(run_id) == [entry]

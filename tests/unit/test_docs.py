@@ -9,6 +9,7 @@ import pytest
 
 from api.settings import ApiSettings
 from hubspot_deals.cli.main import main
+from hubspot_deals.cli.rotate import RotationSettings
 from hubspot_deals.cli.settings import CommandLineSettings
 from hubspot_deals.launcher.storage_settings import StorageSettings
 from hubspot_deals.settings import PREFIX, PipelineSettings, SecretsFolder, load_settings
@@ -23,6 +24,7 @@ SETTINGS = (
     ConnectionEnvironment,
     MigrationSettings,
     PipelineSettings,
+    RotationSettings,
     SecretsFolder,
     SourceSettings,
     StorageSettings,

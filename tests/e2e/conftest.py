@@ -85,7 +85,9 @@ def open_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def stack(open_folder: Path) -> Iterator[RunningStack]:
-    with running_stack(open_folder) as running:
+    # All tests of the session together are one caller, and ask more often than people do.
+    limits = {"HUBSPOT_DEALS_RATE_LIMIT_RESULTS": "100000/hour"}
+    with running_stack(open_folder, **limits) as running:
         yield running
 
 

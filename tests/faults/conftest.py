@@ -304,7 +304,7 @@ def several(count: int) -> Iterator[ThreadPoolExecutor]:
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
-    tuning = {"HUBSPOT_DEALS_SEARCHES_PER_SECOND": "1000"}
+    tuning = {"HUBSPOT_DEALS_SEARCHES_PER_SECOND": "1000", "HUBSPOT_DEALS_RATE_LIMITS": "off"}
     with (
         SandboxProcess(deals=DEALS, **FAST) as sandbox,
         tempfile.TemporaryDirectory(prefix="hubspot-deals-faults-") as parent,

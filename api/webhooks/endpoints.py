@@ -113,8 +113,9 @@ async def list_webhooks(  # noqa: PLR0913, PLR0917 - one parameter per parameter
     cursor: CursorText = None,
 ) -> Answer[WebhookPage]:
     """List webhooks, newest first."""
-    after = _read_cursor(cursor, service.list_mark(organization_id))
-    page = await service.page_of_webhooks(pool, organization_id, limit=limit, after=after)
+    organizations = None if organization_id is None else [organization_id]
+    after = _read_cursor(cursor, service.list_mark(organizations))
+    page = await service.page_of_webhooks(pool, organizations, limit=limit, after=after)
     _add_headers(request, response, page.pagination)
     return Answer(data=page)
 

@@ -52,16 +52,16 @@ async def create_webhook(
 
 
 async def page_of_webhooks(
-    pool: ConnectionPool, organization_id: str | None, *, limit: int, after: Cursor | None
+    pool: ConnectionPool, organizations: list[str] | None, *, limit: int, after: Cursor | None
 ) -> WebhookPage:
-    """Return one page of webhooks, newest first."""
+    """Return one page of these organizations' webhooks (None: all), newest first."""
     found, total = await read(
         pool,
         lambda connection: webhooks.page_of_webhooks(
-            connection, organization_id, limit=limit + 1, before=after.snapshot if after else None
+            connection, organizations, limit=limit + 1, before=after.snapshot if after else None
         ),
     )
-    rows, pagination = _paginate(found, total, limit, after, list_mark(organization_id))
+    rows, pagination = _paginate(found, total, limit, after, list_mark(organizations))
     return WebhookPage(webhooks=[_describe(row) for row in rows], pagination=pagination)
 
 
@@ -140,9 +140,9 @@ async def page_of_deliveries(
     return DeliveryPage(deliveries=[_show(row) for row in rows], pagination=pagination)
 
 
-def list_mark(organization_id: str | None) -> bytes:
+def list_mark(organizations: list[str] | None) -> bytes:
     """Return what cursors of this list of webhooks carry."""
-    return mark_of("webhooks", organization_id)
+    return mark_of("webhooks", None if organizations is None else tuple(organizations))
 
 
 def log_mark(webhook_id: str, status: str | None) -> bytes:

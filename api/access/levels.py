@@ -39,6 +39,8 @@ _MAINTAIN: Final = Need(AccessLevel.ADMIN, changes=True, everywhere=True)
 NEEDS: Final[Mapping[str, Need]] = {
     # Whether it works, and how to use it.
     "get_health": _OPEN,
+    "get_liveness": _OPEN,
+    "get_readiness": _OPEN,
     "openapi": _OPEN,
     "show_openapi": _OPEN,
     "show_redoc": _OPEN,
@@ -89,6 +91,7 @@ NEEDS: Final[Mapping[str, Need]] = {
     "plan_scan": _ASK,
     "validate_token": _ASK,
     # The service.
+    "get_metrics": Need(AccessLevel.READ, everywhere=True, is_noted=False),
     "get_pipeline_info": Need(AccessLevel.READ, is_noted=False),
     "get_statistics": _READ,
     "clean_up": _MAINTAIN,

@@ -5,10 +5,11 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from api.access.route import GuardedRoute
 from api.health.endpoints import Meter
 from api.metrics.service import Metrics
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], route_class=GuardedRoute)
 
 
 async def get_metrics_reader(request: Request) -> Metrics:

@@ -103,14 +103,12 @@ class Deliverer:
     async def _send_due(self) -> None:
         while True:
             self._may_claim.clear()
-            claimed: int | None = None
+            seconds: float = _TROUBLE_SECONDS
             with _going_on():
-                claimed = await self._claim()
-            if claimed:
-                continue
-            with suppress(TimeoutError):
-                seconds = _TROUBLE_SECONDS if claimed is None else _IDLE_SECONDS
-                await asyncio.wait_for(self._may_claim.wait(), seconds)
+                seconds = 0 if await self._claim() else _IDLE_SECONDS
+            if seconds:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._may_claim.wait(), seconds)
 
     async def _claim(self) -> int:
         """Claim what is due and start sending it; return how much that was."""

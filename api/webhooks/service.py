@@ -54,7 +54,7 @@ async def create_webhook(
 async def page_of_webhooks(
     pool: ConnectionPool, organizations: list[str] | None, *, limit: int, after: Cursor | None
 ) -> WebhookPage:
-    """Return one page of webhooks, newest first."""
+    """Return one page of these organizations' webhooks (None: all), newest first."""
     found, total = await read(
         pool,
         lambda connection: webhooks.page_of_webhooks(

@@ -159,10 +159,18 @@ async def page_of_webhooks(
     limit: int,
     before: int | None = None,
 ) -> tuple[list[Webhook], int]:
-    """Return webhooks, newest first, from below a `seq` on, and the number of all that match."""
-    own = "" if organizations is None else "AND w.organization_id = ANY(%(organizations)s)"
+    """Return webhooks of organizations (None: of all), newest first, and how many match.
+
+    `before` the webhook with that `seq`, if one is named.
+    """
+    is_own = "w.organization_id = ANY(%(organizations)s::text[])"
+    own = "" if organizations is None else f"AND {is_own}"
     older = "" if before is None else "AND w.seq < %(before)s"
-    values = {"organizations": organizations, "limit": limit, "before": before}
+    values = {
+        "organizations": None if organizations is None else list(organizations),
+        "limit": limit,
+        "before": before,
+    }
     cursor = connection.cursor(row_factory=class_row(Webhook))
     await cursor.execute(
         f"SELECT {_COLUMNS} FROM hubspot_deals.webhooks w WHERE true {own} {older}"

@@ -12,7 +12,7 @@ AUDIT_STAMP := .venv-audit/.installed
 LICENCES := MIT;BSD;Apache;Python Software Foundation;PSF;Mozilla Public License;MPL-2.0;LGPL;ISC;Zlib
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test faults fuzz check format lint types imports openapi bench bench-sandbox \
+.PHONY: help install demo up test faults fuzz year check format lint types imports openapi bench bench-sandbox \
 	lock backup-test audit licences sbom secrets clean
 
 help: ## Show this list
@@ -39,6 +39,9 @@ faults: $(STAMP) ## Kill and freeze everything during scans (half an hour); writ
 
 fuzz: $(STAMP) ## Send the API 20,000 requests made from its OpenAPI document (ten minutes)
 	$(BIN)/python -m pytest tests/fuzz -s --show-capture=no $(PYTEST_ARGS)
+
+year: $(STAMP) ## Synchronize a simulated year and compare each copy (an hour); writes docs/sync-year.md
+	$(BIN)/python tests/syncs/year.py --write $(ARGS)
 
 check: format lint types imports ## Format, lint, types, import rules
 

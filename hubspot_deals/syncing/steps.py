@@ -277,10 +277,12 @@ class SyncSteps:
         after = self.lease.state.refresh_after or ""
         while left > 0:
             ids = ids_after(self.lease.connection, self.lease, after, min(left, _SLICE))
+            if not ids and not after:
+                break
+            # Behind the last one the next cycle begins.
             after = ids[-1] if ids else ""
             self._read_anew(ids, after)
-            # At the end of all deals the next cycle begins, in the next run.
-            left = left - len(ids) if ids else 0
+            left -= len(ids)
             self._after["refreshed_at"] = self._now
             self.report.refreshed += len(ids)
         self.report.refresh_requests = self.account.counts.requests - before

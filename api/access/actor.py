@@ -1,4 +1,4 @@
-"""Who calls: set once for each request, in `request.state.actor`."""
+"""Who calls: set once for each request of a known caller, in `request.state.actor`."""
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field

@@ -16,9 +16,10 @@ _HEALTH_SECONDS: Final = 0.3
 
 
 class AccessGate:
-    """Puts into `request.state` the `actor`, and with it why it is nobody: `refusal`.
+    """Puts the `actor` into `request.state`, or into `refusal` why nobody knows one.
 
-    It refuses nothing itself, for some routes are open to anybody; `GuardedRoute` does.
+    Neither is there without a credential. It refuses nothing itself, for some routes are open to
+    anybody; `GuardedRoute` does.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -28,11 +29,11 @@ class AccessGate:
         """Pass a request on."""
         if scope["type"] == "http":
             state = scope.setdefault("state", {})
-            state["actor"] = ANONYMOUS
             credentials: Credentials | None = state.get("credentials")
             if credentials is not None:
                 try:
-                    state["actor"] = await _identify(credentials, scope)
+                    if (actor := await _identify(credentials, scope)) is not ANONYMOUS:
+                        state["actor"] = actor
                 except (HubSpotDealsError, psycopg.Error, TimeoutError) as error:
                     state["refusal"] = error
         await self._app(scope, receive, send)

@@ -125,7 +125,7 @@ def test_a_thousand_events_are_delivered_or_dead_as_documented(api_settings, out
     assert any(excerpts)
     assert all(len(text.encode()) <= 1_000 and "\0" not in text for text in excerpts if text)
     # Those that answered were not held up by those that did not.
-    assert took(logs["good"]) < 0.7 * took(logs["hanging"])
+    assert took(logs["good"]) < took(logs["hanging"])
     # In kilobytes: what receivers send without end is not collected.
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 150_000
 

@@ -44,9 +44,7 @@ def launch_analyses(
     days = {
         standing.connection.connection_id: _today(standing.connection.settings.time_zone)
         for standing in list_standings(database_url)
-        if standing.is_loaded
-        and standing.is_enabled
-        and standing.connection.connection_id in known
+        if standing.is_loaded and standing.is_enabled and standing.connection.connection_id in known
     }
     told: dict[str, str] = json.loads(context.cursor or "{}")
     requests = [

@@ -15,6 +15,9 @@ from functools import partial
 from typing import Any, Final, Self, TypeVar
 
 from dagster import EventLogEntry
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationPlanned,
+)
 from dagster._core.events import AssetMaterializationPlannedData
 from dagster._core.scheduler.instigation import InstigatorTick, TickData
 from dagster._core.storage.base_storage import DagsterStorage
@@ -133,21 +136,32 @@ def _is_there(look: Callable[[], bool], *what: str) -> bool:
 
 
 def _planned_apart(event: EventLogEntry) -> Iterator[EventLogEntry]:
-    """Plan each of a few partitions by itself: Dagster calls only these failed if the run fails."""
+    """Plan each of a few partitions by itself: Dagster calls only these failed if the run fails.
+
+    Checks are planned once: ours are not made for each partition.
+    """
     happened = event.dagster_event
     planned = happened.event_specific_data if happened else None
     subset = getattr(planned, "partitions_subset", None)
-    if (
-        happened is None
-        or not isinstance(planned, AssetMaterializationPlannedData)
-        or subset is None
-        or len(subset) > _MOST_PLANNED_APART
+    parts: list[AssetMaterializationPlannedData | AssetCheckEvaluationPlanned] = []
+    if subset is not None and isinstance(planned, AssetCheckEvaluationPlanned):
+        parts = [
+            AssetCheckEvaluationPlanned(asset_key=planned.asset_key, check_name=planned.check_name)
+        ]
+    elif (
+        subset is not None
+        and isinstance(planned, AssetMaterializationPlannedData)
+        and len(subset) <= _MOST_PLANNED_APART
     ):
+        parts = [
+            AssetMaterializationPlannedData(planned.asset_key, partition=key)
+            for key in subset.get_partition_keys()
+        ]
+    if happened is None or not parts:
         yield event
         return
-    for key in subset.get_partition_keys():
-        data = AssetMaterializationPlannedData(planned.asset_key, partition=key)
-        yield event._replace(dagster_event=happened._replace(event_specific_data=data))
+    for part in parts:
+        yield event._replace(dagster_event=happened._replace(event_specific_data=part))
 
 
 class PooledRunStorage(PostgresRunStorage):

@@ -11,7 +11,7 @@ from hubspot_deals.warehouse.syncs.launches import Standing
 
 SCHEDULE_GRACE: Final = timedelta(seconds=90)
 """A partition that has just ended is its schedule's; afterwards it counts as missed."""
-FIRST_PAUSE: Final = timedelta(seconds=15)
+FIRST_PAUSE: Final = timedelta(seconds=5)
 LONGEST_PAUSE: Final = timedelta(hours=1)
 _MOST_DOUBLINGS: Final = 10
 

@@ -8,13 +8,11 @@ import httpx
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
-from api.access.credentials import Credentials
+from api.access.credentials import Credentials, build_credentials, check_access
 from api.access.gate import AccessGate
-from api.access.guard import Guard
-from api.access.open_mode import check_mode
+from api.access.guard import AccessGuard
 from api.access.owners import Owners
 from api.access.route import check_routes
-from api.access.tokens import TokenReader, build_token_reader
 from api.access.trail import AuditTrail
 from api.certificates.endpoints import router as certificates_router
 from api.certificates.service import Auditor
@@ -72,7 +70,7 @@ class State(TypedDict):
 
     settings: ApiSettings
     credentials: Credentials
-    guard: Guard
+    access_guard: AccessGuard
     key_ring: KeyRing
     pool: ConnectionPool
     launcher: ScanLauncher
@@ -96,9 +94,8 @@ def create_app(
     place of the Dagster that the settings name.
     """
     chosen = settings or load_settings(ApiSettings)
-    check_mode(chosen)
-    tokens = build_token_reader(chosen)
-    return build_app(_lifespan(chosen, KeyRing.parse(chosen.encryption_keys), tokens, gateway))
+    check_access(chosen)
+    return build_app(_lifespan(chosen, KeyRing.parse(chosen.encryption_keys), gateway))
 
 
 def build_app(lifespan: Lifespan | None = None) -> FastAPI:
@@ -168,12 +165,7 @@ def build_downloads(settings: ApiSettings, pool: ConnectionPool) -> Downloads:
     return Downloads(pool, spool, keep_seconds=60 * settings.download_minutes)
 
 
-def _lifespan(
-    settings: ApiSettings,
-    key_ring: KeyRing,
-    tokens: TokenReader | None,
-    gateway: DagsterGateway | None,
-) -> Lifespan:
+def _lifespan(settings: ApiSettings, key_ring: KeyRing, gateway: DagsterGateway | None) -> Lifespan:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
         configure_logging(settings.log_format)
@@ -193,8 +185,8 @@ def _lifespan(
             stack.push_async_callback(downloads.close)
             yield {
                 "settings": settings,
-                "credentials": Credentials(pool, tokens, is_open=settings.auth_mode == "open"),
-                "guard": Guard(Owners(pool), trail),
+                "credentials": build_credentials(settings, pool),
+                "access_guard": AccessGuard(Owners(pool), trail),
                 "key_ring": key_ring,
                 "pool": pool,
                 "launcher": ScanLauncher(pool, chosen, background),

@@ -9,13 +9,11 @@ import limits
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
-from api.access.credentials import Credentials
+from api.access.credentials import Credentials, build_credentials, check_access
 from api.access.gate import AccessGate
-from api.access.guard import Guard
-from api.access.open_mode import check_mode
+from api.access.guard import AccessGuard
 from api.access.owners import Owners
 from api.access.route import check_routes
-from api.access.tokens import TokenReader, build_token_reader
 from api.access.trail import AuditTrail
 from api.certificates.endpoints import router as certificates_router
 from api.certificates.service import Auditor
@@ -89,7 +87,7 @@ class State(TypedDict):
 
     settings: ApiSettings
     credentials: Credentials
-    guard: Guard
+    access_guard: AccessGuard
     key_ring: KeyRing
     pool: ConnectionPool
     launcher: ScanLauncher
@@ -117,10 +115,9 @@ def create_app(
     place of the Dagster that the settings name.
     """
     chosen = settings or load_settings(ApiSettings)
-    check_mode(chosen)
-    tokens = build_token_reader(chosen)
+    check_access(chosen)
     key_ring, policy = KeyRing.parse(chosen.encryption_keys), build_address_policy(chosen)
-    lifespan = _lifespan(chosen, key_ring, tokens, policy, gateway)
+    lifespan = _lifespan(chosen, key_ring, policy, gateway)
     return build_app(lifespan, cors_origins=chosen.cors_origins)
 
 
@@ -230,7 +227,6 @@ def build_address_policy(settings: ApiSettings) -> AddressPolicy:
 def _lifespan(
     settings: ApiSettings,
     key_ring: KeyRing,
-    tokens: TokenReader | None,
     policy: AddressPolicy,
     gateway: DagsterGateway | None,
 ) -> Lifespan:
@@ -271,8 +267,8 @@ def _lifespan(
             stack.callback(tracing.close)
             yield {
                 "settings": settings,
-                "credentials": Credentials(pool, tokens, is_open=settings.auth_mode == "open"),
-                "guard": Guard(Owners(pool), trail),
+                "credentials": build_credentials(settings, pool),
+                "access_guard": AccessGuard(Owners(pool), trail),
                 "key_ring": key_ring,
                 "pool": pool,
                 "launcher": ScanLauncher(pool, chosen, background),

@@ -8,10 +8,11 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from api.access.actor import ANONYMOUS, OPEN, Actor
-from api.access.open_mode import is_from_this_machine
-from api.access.tokens import TokenReader
+from api.access.open_mode import check_mode, is_from_this_machine
+from api.access.tokens import TokenReader, build_token_reader
 from api.database import ConnectionPool, read
 from api.errors import ForbiddenError, UnauthenticatedError
+from api.settings import ApiSettings
 from hubspot_deals.contract import AccessLevel
 from hubspot_deals.warehouse.api_keys import PREFIX, find_key, split_key
 
@@ -69,6 +70,18 @@ class Credentials:
         if len(self._known) > _MOST_KEYS:
             self._known.popitem(last=False)
         return actor
+
+
+def check_access(settings: ApiSettings) -> None:
+    """Raise ConfigurationError where callers could not be told apart as the settings want it."""
+    check_mode(settings)
+    build_token_reader(settings)
+
+
+def build_credentials(settings: ApiSettings, pool: ConnectionPool) -> Credentials:
+    """Build what reads credentials; raises ConfigurationError as `check_access` does."""
+    is_open = settings.auth_mode == "open"
+    return Credentials(pool, build_token_reader(settings), is_open=is_open)
 
 
 def _credential_in(headers: Headers) -> str | None:

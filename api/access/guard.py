@@ -74,7 +74,7 @@ class Visit:
 visit_of_request: ContextVar[Visit] = ContextVar("visit_of_request")
 
 
-class Guard:
+class AccessGuard:
     """Admits callers to routes and keeps the audit log of it."""
 
     def __init__(self, owners: Owners, trail: AuditTrail) -> None:

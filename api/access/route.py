@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.types import Receive, Scope, Send
 
-from api.access.guard import Guard, visit_of_request
+from api.access.guard import AccessGuard, visit_of_request
 from api.access.levels import NEEDS
 from api.errors import UnauthenticatedError
 
@@ -28,7 +28,7 @@ class GuardedRoute(APIRoute):
         if need.level is None or scope["method"] not in (self.methods or ()):
             await super().handle(scope, receive, send)
             return
-        guard: Guard | None = scope.get("state", {}).get("guard")
+        guard: AccessGuard | None = scope.get("state", {}).get("access_guard")
         if guard is None:
             raise UnauthenticatedError.of_missing()
         await guard.serve(need, super().handle, scope, receive, send)

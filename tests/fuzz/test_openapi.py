@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,12 @@ CHECKS = (
 )
 # Each of these starts a process that asks HubSpot.
 SLOW = "/(scan/plan|auth/validate)$"
+# One process for each mount, side by side: threads of one meet a fault of Python 3.11's compiler.
+PARTS = (
+    ("--include-path-regex=^/api/v1/", f"--exclude-path-regex={SLOW}", "--max-examples=650"),
+    (f"--exclude-path-regex=^/api/v1/|{SLOW}", "--max-examples=650"),
+    (f"--include-path-regex={SLOW}", "--max-examples=10", "--max-time=90"),
+)
 LEAST_REQUESTS = 20_000
 
 
@@ -64,7 +71,6 @@ def fuzz(client, seed, *options):
             f"{client.base_url}/openapi.json",
             f"--checks={','.join(CHECKS)}",
             "--continue-on-failure",
-            "--workers=2",
             f"--seed={seed}",
             "--no-color",
             "--no-shrink",
@@ -85,11 +91,9 @@ def fuzz(client, seed, *options):
 
 def test_every_answer_is_one_that_the_document_describes(client, request):
     seed = request.config.getoption("randomly_seed", 1)
-    outputs = [
-        fuzz(client, seed, f"--exclude-path-regex={SLOW}", "--max-examples=500"),
-        fuzz(client, seed, f"--include-path-regex={SLOW}", "--max-examples=10"),
-    ]
+    with ThreadPoolExecutor(len(PARTS)) as side_by_side:
+        ends = list(side_by_side.map(lambda options: fuzz(client, seed, *options), PARTS))
 
-    print(*(output for output, _ in outputs), sep="\n")
-    assert all(is_clean for _, is_clean in outputs)
+    print(*(output for output, _ in ends), sep="\n")
+    assert all(is_clean for _, is_clean in ends)
     assert client.get("/stats").json()["total_requests"] >= LEAST_REQUESTS

@@ -33,8 +33,9 @@ _FORMS: Final = tuple(
         ("eyj", r"(\b)eyJ[a-z0-9_-]{5,}\.[a-z0-9_-]+\.[a-z0-9_-]*"),
         # Keys of the key ring: 32 bytes in base64.
         ("=", r"((?<![a-z0-9+/]))[a-z0-9+/]{43}=(?![a-z0-9+/=])"),
-        ("bearer", r"(\bbearer\s+)[a-z0-9._~+/=-]{6,}"),
-        ("basic", r"(\bbasic\s+)[a-z0-9._~+/=-]{6,}"),
+        # A digit tells a token from the next word of a sentence.
+        ("bearer", r"(\bbearer\s+)(?=\S*\d)[a-z0-9._~+/=-]{6,}"),
+        ("basic", r"(\bauthorization\W{1,5}basic\s+)[a-z0-9._~+/=-]{6,}"),
         # What stands between a URL's user and its host.
         ("@", r"""(://[^\s/:@"']*:)[^\s"']+(?=@)"""),
         ("pass", r"""((?:password|passwd)""" + _VALUE),

@@ -41,7 +41,9 @@ def url(postgres):
 
 @pytest.fixture(scope="module")
 def client(url):
-    settings = ApiSettings(database_url=SecretStr(url), encryption_keys=TEST_KEYS)
+    settings = ApiSettings(
+        database_url=SecretStr(url), encryption_keys=TEST_KEYS, rate_limits="off"
+    )
     with serve(create_app(settings, gateway=InMemoryDagsterGateway())) as client:
         yield client
 

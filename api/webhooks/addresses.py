@@ -223,7 +223,7 @@ def _is_address(text: str) -> bool:
     return True
 
 
-class Guard(AbstractResolver):
+class AddressGuard(AbstractResolver):
     """Looks names up for the connector, and has the last word on every socket."""
 
     def __init__(self, policy: AddressPolicy, look_up: LookUp | None = None) -> None:

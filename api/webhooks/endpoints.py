@@ -20,7 +20,7 @@ from api.schemas import (
     error_responses,
 )
 from api.webhooks import service
-from api.webhooks.addresses import Guard
+from api.webhooks.addresses import AddressGuard
 from api.webhooks.schemas import (
     DeletedWebhook,
     Delivery,
@@ -62,9 +62,9 @@ _FULL: Final[dict[int | str, dict[str, Any]]] = error_responses(400) | {
 }
 
 
-async def get_guard(request: Request) -> Guard:
+async def get_guard(request: Request) -> AddressGuard:
     """Return what says where webhooks may be sent."""
-    guard: Guard = request.state.webhook_guard
+    guard: AddressGuard = request.state.webhook_guard
     return guard
 
 
@@ -88,7 +88,7 @@ async def get_delivery_id(
 
 WebhookId = Annotated[str, Depends(get_webhook_id)]
 DeliveryId = Annotated[str, Depends(get_delivery_id)]
-Checked = Annotated[Guard, Depends(get_guard)]
+Checked = Annotated[AddressGuard, Depends(get_guard)]
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Entries per page.")]
 CursorText = Annotated[str | None, Query(alias="cursor", description="The last `nextCursor`.")]
 

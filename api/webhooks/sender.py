@@ -21,7 +21,7 @@ from standardwebhooks import Webhook as Signer
 from yarl import URL
 
 from api.schemas import format_timestamp
-from api.webhooks.addresses import AddressRefusedError, Guard, UnreachableHostError
+from api.webhooks.addresses import AddressGuard, AddressRefusedError, UnreachableHostError
 from hubspot_deals.warehouse.deliveries import DueDelivery
 
 ATTEMPT_SECONDS: Final = 15
@@ -95,7 +95,7 @@ class Sender:
 
     def __init__(
         self,
-        guard: Guard,
+        guard: AddressGuard,
         *,
         trust: ssl.SSLContext | bool = True,
         seconds: float = ATTEMPT_SECONDS,

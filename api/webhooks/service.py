@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from api.cursors import Cursor, mark_of
 from api.database import ConnectionPool, read
 from api.schemas import Pagination
-from api.webhooks.addresses import AddressRefusedError, Guard
+from api.webhooks.addresses import AddressGuard, AddressRefusedError
 from api.webhooks.schemas import (
     Delivery,
     DeliveryPage,
@@ -34,7 +34,7 @@ _Row = TypeVar("_Row", bound=_Numbered)
 
 
 async def create_webhook(
-    pool: ConnectionPool, keys: KeyRing, guard: Guard, request: WebhookCreate
+    pool: ConnectionPool, keys: KeyRing, guard: AddressGuard, request: WebhookCreate
 ) -> WebhookWithSecret:
     """Store a webhook; raises RequestValidationError for a URL that may not be called."""
     receiver = await _check(guard, request.url)
@@ -73,7 +73,7 @@ async def get_webhook(pool: ConnectionPool, webhook_id: str) -> Webhook:
 
 
 async def change_webhook(
-    pool: ConnectionPool, guard: Guard, webhook_id: str, request: WebhookChange
+    pool: ConnectionPool, guard: AddressGuard, webhook_id: str, request: WebhookChange
 ) -> Webhook:
     """Change what the request names; a null changes nothing, except for the description."""
     changes: dict[str, Any] = {
@@ -174,7 +174,7 @@ def _paginate(
     )
 
 
-async def _check(guard: Guard, url: str) -> str:
+async def _check(guard: AddressGuard, url: str) -> str:
     try:
         return receiver_of(await guard.check(url))
     except AddressRefusedError as error:

@@ -16,9 +16,9 @@ from pydantic import SecretStr
 from standardwebhooks import Webhook
 
 from api.webhooks.addresses import (
+    AddressGuard,
     AddressPolicy,
     AddressRefusedError,
-    Guard,
     is_public,
     parse_networks,
 )
@@ -52,7 +52,7 @@ def send(url, policy, look_up):
     """Send one delivery as the deliverer does."""
 
     async def on_loop():
-        sender = Sender(Guard(policy, look_up))
+        sender = Sender(AddressGuard(policy, look_up))
         try:
             return await sender.send(due(url), [SECRET])
         finally:
@@ -75,7 +75,7 @@ def test_no_hostile_url_reaches_a_socket():
             for port in (inside.port, inside_six.port):
                 # Everything but the address is permitted.
                 policy = AddressPolicy(ports=frozenset({port, 80, 443}), allow_http=True)
-                guard = Guard(policy, said_by_name_servers)
+                guard = AddressGuard(policy, said_by_name_servers)
                 sender = Sender(guard)
                 for url in hostile_urls(port):
                     with pytest.raises(AddressRefusedError):
@@ -99,7 +99,7 @@ def test_what_is_measured_with_would_show_a_connection():
     async def deliver():
         async with receiving(answering()) as receiver:
             policy = AddressPolicy(allowed=parse_networks("127.0.0.1/32"), allow_http=True)
-            sender = Sender(Guard(policy))
+            sender = Sender(AddressGuard(policy))
             attempt = await send_on(sender, receiver.url())
             await sender.close()
         return attempt, receiver
@@ -123,7 +123,7 @@ def test_a_name_that_changes_after_it_was_subscribed_is_not_followed(later):
     async def attack():
         async with receiving(answering(), host="0.0.0.0") as inside:
             policy = AddressPolicy(ports=frozenset({inside.port}), allow_http=True)
-            guard = Guard(policy, rebinding)
+            guard = AddressGuard(policy, rebinding)
             url = inside.url(host="rebind.example")
             await guard.check(url)
             sender = Sender(guard)
@@ -152,7 +152,7 @@ def test_only_what_was_checked_is_connected_to():
             receiving(answering(), host="127.0.0.2") as other,
         ):
             policy = AddressPolicy(allowed=parse_networks("127.0.0.1/32"), allow_http=True)
-            sender = Sender(Guard(policy, alternating))
+            sender = Sender(AddressGuard(policy, alternating))
             attempts = [
                 await send_on(sender, permitted.url(host="two-faced.example")) for _ in range(6)
             ]
@@ -180,7 +180,7 @@ def test_redirects_are_not_followed(status):
                 "https://example.com/",
             ]
             policy = AddressPolicy(allowed=parse_networks("127.0.0.1/32"), allow_http=True)
-            sender = Sender(Guard(policy))
+            sender = Sender(AddressGuard(policy))
             attempts = []
             for place in places:
                 async with receiving(answering(status, Location=place)) as receiver:
@@ -200,7 +200,7 @@ def test_redirects_are_not_followed(status):
 def test_the_socket_itself_has_the_last_word():
     """Even a resolver that is wrong opens no connection."""
 
-    class Careless(Guard):
+    class Careless(AddressGuard):
         async def resolve(self, host, port=0, family=0):  # noqa: ARG002
             return [
                 {
@@ -231,7 +231,7 @@ def test_callers_do_not_learn_which_inner_names_exist():
     policy = AddressPolicy()
     texts = set()
     for name in ("nothing.example", "postgres", "metadata", "mixed.example"):
-        guard = Guard(policy, said_by_name_servers)
+        guard = AddressGuard(policy, said_by_name_servers)
         with pytest.raises(AddressRefusedError) as refused:
             asyncio.run(guard.check(f"https://{name}/"))
         texts.add(str(refused.value))
@@ -247,7 +247,7 @@ def test_proxies_of_the_environment_are_not_asked(monkeypatch):
                 monkeypatch.setenv(name, proxy.url())
             monkeypatch.setenv("no_proxy", "")
             policy = AddressPolicy(allowed=parse_networks("127.0.0.1/32"), allow_http=True)
-            sender = Sender(Guard(policy))
+            sender = Sender(AddressGuard(policy))
             attempt = await send_on(sender, receiver.url())
             await sender.close()
             return attempt, proxy.connections
@@ -283,7 +283,7 @@ def test_what_may_be_subscribed(url, ports, permitted):
         allowed=parse_networks("10.0.0.0/8"), ports=frozenset(map(int, ports.split(",")))
     )
     try:
-        asyncio.run(Guard(policy, look_up).check(url))
+        asyncio.run(AddressGuard(policy, look_up).check(url))
     except AddressRefusedError:
         assert not permitted
     else:
@@ -365,7 +365,7 @@ def test_a_pinned_connection_keeps_the_name_for_tls_and_host(certificate):
     async def deliver(host):
         async with receiving(answering(), tls=server_side) as receiver:
             policy = AddressPolicy(allowed=parse_networks("127.0.0.0/8"))
-            sender = Sender(Guard(policy, look_up), trust=trust)
+            sender = Sender(AddressGuard(policy, look_up), trust=trust)
             attempt = await send_on(sender, receiver.url(host=host, scheme="https"))
             await sender.close()
             return attempt, receiver

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from api.database import build_pool
-from api.webhooks.addresses import Guard
+from api.webhooks.addresses import AddressGuard
 from api.webhooks.deliverer import PAUSES, PER_RECEIVER
 from api.webhooks.sender import Sender
 from hubspot_deals.local.ports import free_ports
@@ -357,7 +357,7 @@ def test_what_a_receiver_asks_for_is_read(api_settings, outbox, text, least, mos
 
     async def deliver():
         async with receiving(answering(429, Retry_After=text)) as receiver:
-            sender = Sender(Guard(POLICY))
+            sender = Sender(AddressGuard(POLICY))
             webhook_id = await outbox.subscribe(receiver.url("/hook"))
             await outbox.note(1)
             async with build_pool(api_settings) as pool, pool.connection() as connection:

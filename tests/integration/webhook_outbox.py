@@ -8,7 +8,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from api.database import build_pool
-from api.webhooks.addresses import AddressPolicy, Guard, parse_networks
+from api.webhooks.addresses import AddressGuard, AddressPolicy, parse_networks
 from api.webhooks.deliverer import PAUSES, Deliverer
 from api.webhooks.sender import Sender, receiver_of
 from hubspot_deals.warehouse import deliveries, webhooks
@@ -28,7 +28,7 @@ async def delivering(settings, *, pauses=PAUSES, scale=SCALE, keys=KEYS, seconds
         deliverer = Deliverer(
             pool,
             keys,
-            Sender(Guard(POLICY), seconds=seconds),
+            Sender(AddressGuard(POLICY), seconds=seconds),
             pauses=[pause * scale for pause in pauses],
             **({"concurrency": 64, "log_days": 30} | limits),
         )

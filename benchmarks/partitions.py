@@ -45,7 +45,8 @@ _QUERIES: Final = {
 _RELOAD: Final = """mutation($name: String!) { reloadRepositoryLocation(
     repositoryLocationName: $name) { __typename } }"""
 _SENSOR: Final = """mutation($selector: SensorSelector!, $cursor: String) {
-    sensorDryRun(selectorData: $selector, cursor: $cursor) { __typename ... on PythonError { message }
+    sensorDryRun(selectorData: $selector, cursor: $cursor) { __typename
+    ... on PythonError { message }
     ... on DryRunInstigationTick { evaluationResult { cursor error { message } } } } }"""
 _SCHEDULE: Final = """mutation($selector: ScheduleSelector!, $at: Float!) { scheduleDryRun(
     selectorData: $selector, timestamp: $at) { __typename ... on PythonError { message }

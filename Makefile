@@ -8,7 +8,7 @@ PYTEST_ARGS ?=
 TEST_PROCESSES ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test faults check format lint types imports openapi bench bench-sandbox lock clean
+.PHONY: help install demo up test faults year check format lint types imports openapi bench bench-sandbox lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ test: $(STAMP) ## Unit, contract, integration and end-to-end tests
 
 faults: $(STAMP) ## Kill and freeze everything during scans (half an hour); writes docs/reliability.md
 	$(BIN)/python -m pytest tests/faults -m faults --write-report $(PYTEST_ARGS)
+
+year: $(STAMP) ## Synchronize a simulated year and compare each copy (an hour); writes docs/sync-year.md
+	$(BIN)/python tests/syncs/year.py --write $(ARGS)
 
 check: format lint types imports ## Format, lint, types, import rules
 

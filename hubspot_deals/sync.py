@@ -67,7 +67,7 @@ def run_sync(
         with (
             _recorded_end(lease, report, is_cancelled),
             _opened(settings, lease) as account,
-            ThreadPoolExecutor(2, thread_name_prefix="beside") as beside,
+            ThreadPoolExecutor(3, thread_name_prefix="beside") as beside,
         ):
             lease.heartbeat.call_when_lost(account.abort)
             window = (order.window_start, order.window_end)

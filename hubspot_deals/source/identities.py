@@ -6,6 +6,7 @@ are. By counting, the search shows in one request whether any is, and in some mo
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 from pyroaring import BitMap64
@@ -16,7 +17,14 @@ from hubspot_deals.source.client import HubSpotClient
 from hubspot_deals.source.deals import DealReader
 from hubspot_deals.source.endpoints import Endpoints
 from hubspot_deals.source.pages import id_number
-from hubspot_deals.source.plan import NUMERIC_ID, ListRange, above_id, among_ids, up_to_id
+from hubspot_deals.source.plan import (
+    NUMERIC_ID,
+    ListRange,
+    above_id,
+    among_ids,
+    changed_since,
+    up_to_id,
+)
 from hubspot_deals.source.search import SEARCH_PAGE, DealSearch, UnsoundSearchError
 
 MOST_REQUESTS: Final = 12
@@ -180,6 +188,25 @@ async def find_difference(  # noqa: PLR0913 - what is known, and what may be spe
     comparison = _Comparison(search, known, removed or BitMap64(), most_requests)
     await comparison.run(suspects)
     return comparison.found
+
+
+async def find_arrivals(
+    client: HubSpotClient, endpoints: Endpoints, known: BitMap64, since: datetime
+) -> BitMap64:
+    """Return unknown live deals that were changed, created or restored since a moment.
+
+    Asked for behind a comparison, they are the ones that may have hidden as many that vanished: the
+    index learned of them after the changes were read. One request for each 200 deals that changed.
+    """
+    search = DealSearch(client, endpoints, (NUMERIC_ID,))
+    changed = changed_since(int(since.timestamp() * 1_000))
+    found, last_id = BitMap64(), 0
+    while True:
+        page = await search.window([changed, above_id(last_id)] if last_id else [changed])
+        found.update(page.ids)
+        if page.is_last or not page.ids:
+            return found - known
+        last_id = page.ids[-1]
 
 
 def list_ids(account: HubSpotAccount) -> BitMap64:

@@ -59,6 +59,7 @@ class Copy:
         self._selection = selection
         self._as_of = as_of
         self._report = report
+        self._beside = beside
         # A million of them take a second, as do HubSpot's first answers.
         self._known: Future[BitMap64] = beside.submit(known_ids, lease)
 
@@ -79,7 +80,9 @@ class Copy:
 
     def put(self, deals: ReadDeals, details: Details, state: dict[str, Any] | None = None) -> None:
         """Merge deals, with what they are associated with and where they stood."""
-        self._merge(deals, details.associations(deals.ids), details.stages(deals.ids), state)
+        associations = self._beside.submit(details.associations, deals.ids)
+        stages = details.stages(deals.ids)
+        self._merge(deals, associations.result(), stages, state)
 
     def put_refreshed(
         self, deals: Sequence[dict[str, Any]], details: Details, state: dict[str, Any]

@@ -32,6 +32,8 @@ from hubspot_deals.source.deals import LIST_PAGE
 from hubspot_deals.source.fates import archived_fate, find_fates
 from hubspot_deals.source.identities import (
     MOST_REQUESTS,
+    Stretch,
+    find_arrivals,
     find_difference,
     list_ids,
     read_archived,
@@ -69,6 +71,8 @@ _COST: Final = 13
 """Requests that it takes to find one deal by counting; the list has a hundred in each."""
 _MANY_PAGES: Final = 2_000
 """Pages of the list up to which a run finds all that vanished at once, whatever that takes."""
+_LOOKS: Final = 3
+"""Times that a run compares its ids with counts, while deals appear that it did not know of."""
 _LEAST_REFRESHED: Final = 100
 """Deals that must be due before any is read: a request is for so many."""
 
@@ -220,15 +224,30 @@ class SyncSteps:
 
     def _find_by_counting(self) -> bool:
         """Return whether all is found, or will be found more cheaply by the runs to come."""
+        since = self._now - OVERLAP
+        suspects = [(low, high) for low, high in self.lease.state.suspects]
+        for _ in range(_LOOKS):
+            left_open, suspects = self._count_and_find(suspects)
+            # What the index has learned meanwhile may have hidden as many that vanished.
+            arrived = self.account.ask(partial(find_arrivals, known=self._copy.known, since=since))
+            if not arrived:
+                break
+            self._look_up(arrived)
+        self._after |= {"suspects": suspects, "unlocated": self.report.unlocated}
+        return not left_open
+
+    def _count_and_find(self, suspects: Sequence[Stretch]) -> tuple[bool, list[Stretch]]:
+        """Return whether the list is the cheaper way to what is still open, and where that is."""
         list_pages = len(self._copy.known) // LIST_PAGE
-        most = MOST_REQUESTS if list_pages > _MANY_PAGES else max(MOST_REQUESTS, list_pages)
+        is_big = list_pages > _MANY_PAGES
+        most = MOST_REQUESTS if is_big else max(MOST_REQUESTS, list_pages)
         before = self.account.counts.requests
         found = self.account.ask(
             partial(
                 find_difference,
                 known=self._copy.known,
                 removed=self._copy.removed,
-                suspects=[(low, high) for low, high in self.lease.state.suspects],
+                suspects=suspects,
                 most_requests=most,
             )
         )
@@ -236,9 +255,8 @@ class SyncSteps:
         is_over = self.account.counts.requests - before >= most
         self._look_up(found.missing | found.extra)
         self.report.unlocated = found.unlocated
-        self._after |= {"suspects": found.suspects, "unlocated": found.unlocated}
-        is_dear = list_pages <= _MANY_PAGES or found.unlocated * _COST > list_pages
-        return not (found.unlocated and is_over and is_dear)
+        is_dear = not is_big or found.unlocated * _COST > list_pages
+        return bool(found.unlocated and is_over and is_dear), found.suspects
 
     def _reconcile(self) -> None:
         """Compare all ids with the list, and read the whole bin."""
@@ -277,10 +295,12 @@ class SyncSteps:
         after = self.lease.state.refresh_after or ""
         while left > 0:
             ids = ids_after(self.lease.connection, self.lease, after, min(left, _SLICE))
+            if not ids and not after:
+                break
+            # Behind the last one the next cycle begins.
             after = ids[-1] if ids else ""
             self._read_anew(ids, after)
-            # At the end of all deals the next cycle begins, in the next run.
-            left = left - len(ids) if ids else 0
+            left -= len(ids)
             self._after["refreshed_at"] = self._now
             self.report.refreshed += len(ids)
         self.report.refresh_requests = self.account.counts.requests - before

@@ -22,7 +22,7 @@ from hubspot_deals.errors import (
 )
 from hubspot_deals.source.arrow import rows_to_arrow
 from hubspot_deals.tables import DEALS, TABLES
-from hubspot_deals.warehouse import chunks, leases, outcomes
+from hubspot_deals.warehouse import chunks, heartbeats, outcomes
 from hubspot_deals.warehouse.audits import audit_tables
 from hubspot_deals.warehouse.credentials import KeyRing
 from hubspot_deals.warehouse.leases import hold_lease
@@ -325,7 +325,7 @@ def test_settings_of_the_role_end_no_worker(take, settings):
 def test_a_worker_that_freezes_in_a_transaction_gives_its_locks_back(
     take, accept, look_up, monkeypatch
 ):
-    monkeypatch.setattr(leases, "LEASE_SECONDS", 1)
+    monkeypatch.setattr(heartbeats, "LEASE_SECONDS", 1)
 
     def freeze(lease):
         with lease.fenced() as cursor:

@@ -14,6 +14,7 @@ from hubspot_deals.errors import (
     SyncSupersededError,
     WrongPortalError,
 )
+from hubspot_deals.syncing.steps import SyncSteps
 from hubspot_deals.warehouse.connections import open_connection
 from hubspot_deals.warehouse.syncs import runs
 from hubspot_deals.warehouse.syncs.leases import hold_sync_lease
@@ -114,6 +115,27 @@ def test_a_missed_day_is_made_up_for_by_the_next_sync(account):
     with plain(account) as connection:
         holes = runs.missing_windows(connection, account.name)
     assert holes[0] == (before + hour, before + 29 * hour)
+
+
+def test_a_deal_that_the_index_learns_of_in_mid_run_hides_none_that_vanished(account, monkeypatch):
+    """Whoever counts finds as many as are known: one is gone, and one has come."""
+    control = account.sandbox.control
+    account.sync()
+    gone = min(account.copy().deals)
+    control.delete([gone])
+    control.advance(LAG + 1)
+    [new] = control.create({"dealname": "New"})
+    read_archived = SyncSteps._read_archived
+
+    def read_archived_later(steps):
+        control.advance(LAG + 1)
+        read_archived(steps)
+
+    monkeypatch.setattr(SyncSteps, "_read_archived", read_archived_later)
+    account.sync()
+    assert new in account.copy().deals
+    assert gone not in account.copy().deals
+    assert not account.faults()
 
 
 def test_a_window_that_is_over_is_read_again_and_moves_nothing(account):

@@ -1,6 +1,7 @@
 """Reads which deals a connection's tables have."""
 
-from typing import Any
+from itertools import islice
+from typing import Any, Final
 
 import psycopg
 from pyroaring import BitMap64
@@ -11,6 +12,7 @@ from hubspot_deals.warehouse.syncs.leases import SyncLease
 from hubspot_deals.warehouse.syncs.schema import CURRENT_TABLES
 
 _DEALS = CURRENT_TABLES[DEALS_CURRENT.name].name
+_BLOCK: Final = 50_000
 _OURS = "organization_id = %(organization)s AND connection_id = %(connection)s"
 
 
@@ -19,7 +21,10 @@ def known_ids(lease: SyncLease) -> BitMap64:
     with open_connection(lease.database_url) as connection, connection.cursor() as cursor:
         select = f"COPY (SELECT id FROM {_DEALS} WHERE {_OURS}) TO STDOUT"
         with cursor.copy(select, lease.key) as copy:
-            return BitMap64(map(int, b"".join(copy).split()))
+            ids, rows = BitMap64(), iter(copy)
+            while some := b"".join(islice(rows, _BLOCK)):
+                ids.update(map(int, some.split()))
+            return ids
 
 
 def ids_after(

@@ -77,7 +77,7 @@ def launch_due(
         elif (claimed := claim_launch(database_url, connection_id)) is not None:
             context.log.info("%s is launched: %s", connection_id, decision.why)
             requests.append(_build_request(outlook, decision, claimed))
-    context.update_cursor(_settled(outlooks))
+    context.update_cursor(settled(outlooks))
     if not requests:
         return dg.SkipReason("No connection is due.")
     return dg.SensorResult(run_requests=requests)
@@ -90,14 +90,14 @@ def look_out(
 
     Gaps are looked for from where an earlier look's cursor says that none is left.
     """
-    settled: Mapping[str, str] = json.loads(cursor or "{}")
+    known_gapless: Mapping[str, str] = json.loads(cursor or "{}")
     found, stretches = [], []
     for standing in list_standings(database_url):
         connection_id = standing.connection.connection_id
         partitions = build_partitions(standing.connection)
         complete = complete_windows(partitions, now)
         if connection_id in known and complete is not None:
-            begin = _begin(complete, settled.get(connection_id))
+            begin = _begin(complete, known_gapless.get(connection_id))
             found.append((standing, partitions, complete))
             stretches.append((connection_id, begin, complete.end))
     gaps = find_gaps(database_url, stretches)
@@ -107,15 +107,16 @@ def look_out(
     ]
 
 
-def _begin(complete: dg.TimeWindow, settled: str | None) -> datetime:
+def _begin(complete: dg.TimeWindow, gapless: str | None) -> datetime:
     """Go on where the last tick found everything before in its place, if the start is the same."""
-    first, _, until = (settled or "").partition(" ")
+    first, _, until = (gapless or "").partition(" ")
     if first != complete.start.isoformat():
         return complete.start
     return min(datetime.fromisoformat(until), complete.end)
 
 
-def _settled(outlooks: Sequence[Outlook]) -> str:
+def settled(outlooks: Sequence[Outlook]) -> str:
+    """Return the cursor of a look: up to where no partition of a connection is missing."""
     untils = {
         each.connection_id: each.gaps[0][0] if each.gaps else each.complete.end for each in outlooks
     }

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import dagster as dg
@@ -9,7 +10,7 @@ from pydantic import SecretStr
 
 from hubspot_deals.sync_defs.checks import judge_freshness, judge_gaps
 from hubspot_deals.sync_defs.jobs import analysis_job_name
-from hubspot_deals.sync_defs.launching import look_out
+from hubspot_deals.sync_defs.launching import look_out, settled
 from hubspot_deals.warehouse.syncs.launches import list_standings
 
 
@@ -18,9 +19,10 @@ def report_verdicts(
 ) -> dg.SensorResult:
     """Report the checks whose result is another than when it was last looked."""
     now, events = datetime.now(UTC), []
-    told: dict[str, bool] = json.loads(context.cursor or "{}")
-    found: dict[str, bool] = {}
-    for outlook in look_out(database_url, known, now, None):
+    last: dict[str, Any] = json.loads(context.cursor or "{}")
+    told, found = last.get("told", {}), {}
+    outlooks = look_out(database_url, known, now, last.get("settled"))
+    for outlook in outlooks:
         connection = outlook.standing.connection
         for verdict in (
             judge_freshness(connection, connection.fresh_as_of, now),
@@ -32,7 +34,7 @@ def report_verdicts(
                 events.append(verdict.event(connection.connection_id))
     return dg.SensorResult(
         asset_events=events,
-        cursor=json.dumps(found),
+        cursor=json.dumps({"told": found, "settled": settled(outlooks)}),
         skip_reason=dg.SkipReason(f"{len(events)} checks have another result than before."),
     )
 

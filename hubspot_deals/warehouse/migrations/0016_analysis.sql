@@ -73,3 +73,8 @@ GROUP BY organization_id, connection_id, month, pipeline_id, pipeline;
 COMMENT ON VIEW hubspot_deals_analysis.pipeline_value_by_month IS
     'Open deals by the month in which they are expected to close. weighted_value counts each with'
     ' its probability.';
+
+-- What the launching sensor asks every ten seconds, however many years of runs there are.
+CREATE INDEX sync_runs_by_window ON hubspot_deals.sync_runs (connection_id, window_end)
+    INCLUDE (window_start) WHERE outcome = 'completed';
+CREATE INDEX sync_runs_at_work ON hubspot_deals.sync_runs (connection_id) WHERE outcome IS NULL;

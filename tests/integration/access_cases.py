@@ -3,12 +3,30 @@
 import hashlib
 import itertools
 import re
+from datetime import date
 
 from psycopg.types.json import Jsonb
 
+from hubspot_deals.sync_contract import SyncSettings
 from tests.integration.test_api_results import add_chunk, add_deal, add_scan, add_table
 
 _numbers = itertools.count(1)
+
+MINE = {
+    "scan_id": "scan-of-mine1",
+    "other_scan_id": "scan-of-mine2",
+    "connection_id": "made_by_me",
+    "webhook_id": f"wh_{'a' * 32}",
+    "delivery_id": f"dlv_{'a' * 32}",
+}
+"""Of organization `org-1`, in paths by the name of their parameter; others are as long."""
+NOWHERE = {
+    "scan_id": "there-is-none",
+    "other_scan_id": "there-is-none",
+    "connection_id": "by_nobody_",
+    "webhook_id": f"wh_{'b' * 32}",
+    "delivery_id": f"dlv_{'b' * 32}",
+}
 
 
 def add_key(database, *, organizations, level="admin", expires="1 day", revoked=False):
@@ -48,6 +66,40 @@ def add_completed_scan(database, scan_id, organization="org-1"):
         add_deal(database, scan_id, number, f"load-{scan_id}")
 
 
+def add_what_is_mine(database):
+    """Store all that `MINE` names."""
+    add_completed_scan(database, MINE["scan_id"])
+    add_completed_scan(database, MINE["other_scan_id"])
+    add_connection(database, MINE["connection_id"])
+    add_webhook(database, MINE["webhook_id"])
+    database.execute(
+        "INSERT INTO hubspot_deals.webhook_events (event_id, organization_id, type, data)"
+        " VALUES ('msg_1', 'org-1', 'scan.completed', '{}')"
+    )
+    database.execute(
+        "INSERT INTO hubspot_deals.webhook_deliveries (delivery_id, webhook_id, event_id, status)"
+        " VALUES (%s, %s, 'msg_1', 'delivered')",
+        (MINE["delivery_id"], MINE["webhook_id"]),
+    )
+
+
+def add_connection(database, connection_id, organization="org-1"):
+    settings = SyncSettings(start_date=date(2026, 1, 1)).to_json()
+    database.execute(
+        "INSERT INTO hubspot_deals.connections (connection_id, organization_id, settings,"
+        " request_hash) VALUES (%s, %s, %s, '')",
+        (connection_id, organization, Jsonb(settings)),
+    )
+
+
+def add_webhook(database, webhook_id, organization="org-1"):
+    database.execute(
+        "INSERT INTO hubspot_deals.webhooks (webhook_id, organization_id, url, receiver, events)"
+        " VALUES (%s, %s, 'https://example.com/', 'example.com:443', '{*}')",
+        (webhook_id, organization),
+    )
+
+
 def start_body(scan_id, organization):
     return {
         "config": {
@@ -59,9 +111,11 @@ def start_body(scan_id, organization):
     }
 
 
-def told(answer, scan_id):
+def told(answer, *ids):
     """Everything that an answer says, but what differs between any two answers."""
-    text = answer.text.replace(scan_id, "ID")
+    text = answer.text
+    for one in ids:
+        text = text.replace(one, "ID")
     text = re.sub(r'"(request_id|timestamp)":"[^"]+"', "", text)
     headers = {
         name: value

@@ -9,11 +9,22 @@ from api.access.route import GuardedRoute, check_routes
 from api.main import build_app, create_app
 from api.testing import serve
 from hubspot_deals.contract import AccessLevel
-from tests.integration.access_cases import add_completed_scan, add_key, bearer, start_body, told
+from tests.integration.access_cases import (
+    MINE,
+    NOWHERE,
+    add_completed_scan,
+    add_connection,
+    add_key,
+    add_webhook,
+    add_what_is_mine,
+    bearer,
+    start_body,
+    told,
+)
 
 
 def operations_with_ids():
-    """Every method and path of the service in which a scan is named, of the document itself."""
+    """Every method and path of the service with an id in it, of the document itself."""
     paths = build_app().openapi()["paths"]
     return sorted(
         (method.upper(), path, operation["operationId"].removesuffix("_at_root"))
@@ -26,14 +37,28 @@ def operations_with_ids():
 OPERATIONS = operations_with_ids()
 
 
-def ask(client, method, path, key, scan_id, other=None):
-    url = path.replace("{other_scan_id}", other or scan_id)
-    url = url.replace("{scan_id}", scan_id).replace("{format}", "csv")
+BODIES = {"change_connection": {"name": "another"}, "change_webhook": {"description": "another"}}
+
+
+def ask(client, operation, key, ids):
+    method, path, name = operation
     query = {"table_name" if "/scan/" in path else "tableName": "deals"}
     is_read = method == "GET" and path.endswith(("result", "result/{scan_id}", "{format}"))
     return client.request(
-        method, url, headers=bearer(key) if key else {}, params=query if is_read else {}
+        method,
+        path.format(**ids, format="csv"),
+        headers=bearer(key) if key else {},
+        params=query if is_read else {},
+        json=BODIES.get(name),
     )
+
+
+def stored(database):
+    tables = ("scans", "connections", "webhooks", "webhook_deliveries")
+    return [
+        database.execute(f"SELECT t::text FROM hubspot_deals.{table} t").fetchall()
+        for table in tables
+    ]
 
 
 @pytest.fixture
@@ -46,15 +71,11 @@ def service(api_settings, gateway):
         yield client
 
 
-@pytest.mark.parametrize(("method", "path", "name"), OPERATIONS)
-def test_each_caller_gets_from_a_route_with_an_id_what_it_may_have(
-    service, database, method, path, name
-):
-    # As long as the other one, so that lengths can be compared too.
-    scan, nowhere = "scan-of-mine1", "there-is-none"
-    add_completed_scan(database, scan)
-    add_completed_scan(database, f"{scan}-2")
-    before = database.execute("SELECT s::text FROM hubspot_deals.scans s").fetchall()
+@pytest.mark.parametrize("operation", OPERATIONS, ids=" ".join)
+def test_each_caller_gets_from_a_route_with_an_id_what_it_may_have(service, database, operation):
+    name = operation[2]
+    add_what_is_mine(database)
+    before = stored(database)
     own, foreign = ["org-1"], ["org-2", "org-3"]
     keys = {
         "expired": add_key(database, organizations=own, expires="-1 second")[0],
@@ -67,34 +88,34 @@ def test_each_caller_gets_from_a_route_with_an_id_what_it_may_have(
 
     # Nobody, and who is nobody any more.
     for refused in (None, keys["expired"], keys["revoked"], keys["admin"][:-1] + "x"):
-        answer = ask(service, method, path, refused, scan)
+        answer = ask(service, operation, refused, MINE)
         assert answer.status_code == 401
         assert answer.headers["WWW-Authenticate"].startswith("Bearer ")
-        assert scan not in answer.text
-        unknown = ask(service, method, path, refused, nowhere)
-        assert told(answer, scan) == told(unknown, nowhere)
+        assert not any(one in answer.text for one in MINE.values())
+        unknown = ask(service, operation, refused, NOWHERE)
+        assert told(answer, *MINE.values()) == told(unknown, *NOWHERE.values())
 
-    # Another organization's scan is one that does not exist.
-    there = ask(service, method, path, keys["foreign"], scan)
-    unknown = ask(service, method, path, keys["foreign"], nowhere)
-    assert told(there, scan) == told(unknown, nowhere)
+    # What is another organization's does not exist.
+    there = ask(service, operation, keys["foreign"], MINE)
+    unknown = ask(service, operation, keys["foreign"], NOWHERE)
+    assert told(there, *MINE.values()) == told(unknown, *NOWHERE.values())
     assert there.status_code == (200 if name == "get_extraction_status" else 404)
     assert "org-1" not in there.text
 
     # Who may only read.
-    answer = ask(service, method, path, keys["reader"], scan, f"{scan}-2")
+    answer = ask(service, operation, keys["reader"], MINE)
     needed = NEEDS[name].level
     assert answer.status_code in ({200, 202} if needed is AccessLevel.READ else {403}), answer.text
     if answer.status_code == 403:
         assert 'error="insufficient_scope", scope="run"' in answer.headers["WWW-Authenticate"]
-        unknown = ask(service, method, path, keys["reader"], nowhere)
-        assert told(answer, scan) == told(unknown, nowhere)
-    assert database.execute("SELECT s::text FROM hubspot_deals.scans s").fetchall() == before
+        unknown = ask(service, operation, keys["reader"], NOWHERE)
+        assert told(answer, *MINE.values()) == told(unknown, *NOWHERE.values())
+    assert stored(database) == before
 
     # Who may do it: what comes then is the route's own answer.
     for allowed in ("runner", "admin"):
-        answer = ask(service, method, path, keys[allowed], scan, f"{scan}-2")
-        has_gone = name.startswith("remove") and allowed == "admin"
+        answer = ask(service, operation, keys[allowed], MINE)
+        has_gone = name.startswith(("remove", "delete")) and allowed == "admin"
         assert answer.status_code == (404 if has_gone else answer.status_code)
         assert has_gone or answer.status_code in {200, 202, 400}, answer.text
         assert '"UNAUTHORIZED"' not in answer.text
@@ -153,6 +174,69 @@ def test_lists_and_sums_are_of_the_callers_organizations(service, database):
             service.get(f"{prefix}/scan/list?cursor={mine}", headers=bearer(every)).status_code
             == 400
         )
+
+
+def test_lists_of_connections_and_webhooks_are_of_the_callers_organizations(service, database):
+    for number in range(6):
+        add_connection(database, f"connection_{number}", f"org-{number % 3}")
+        add_webhook(database, f"wh_{number:032d}", f"org-{number % 3}")
+    key, _ = add_key(database, organizations=["org-0", "org-1"], level="read")
+    every, _ = add_key(database, organizations=None, level="read")
+
+    for kind in ("connections", "webhooks"):
+        first = service.get(f"/api/v1/{kind}?limit=3", headers=bearer(key))
+        page = first.json()["data"]
+        rest = service.get(first.links["next"]["url"], headers=bearer(key)).json()["data"]
+        found = [one["organizationId"] for one in page[kind] + rest[kind]]
+        assert found == ["org-1", "org-0", "org-1", "org-0"]
+        assert page["pagination"]["total"] == 4
+        one = service.get(f"/api/v1/{kind}?organizationId=org-1", headers=bearer(key)).json()
+        assert one["data"]["pagination"]["total"] == 2
+        answers = [
+            service.get(f"/api/v1/{kind}?organizationId={name}", headers=bearer(key))
+            for name in ("org-2", "org-of-nobody")
+        ]
+        assert [answer.status_code for answer in answers] == [403, 403]
+        assert told(answers[0], "-") == told(answers[1], "-")
+        all_of_them = service.get(f"/api/v1/{kind}", headers=bearer(every)).json()
+        assert all_of_them["data"]["pagination"]["total"] == 6
+    sums = service.get("/api/v1/stats", headers=bearer(key)).json()["data"]
+    assert sums["connections"]["total"] == 4
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("connections", {"auth": {"accessToken": "pat-na1-xxxxxxxx"}, "check": False}),
+        ("webhooks", {"url": "https://example.com/hook", "events": ["scan.completed"]}),
+    ],
+)
+def test_what_is_made_is_of_an_own_organization(service, database, path, body):
+    key, _ = add_key(database, organizations=["org-1"], level="run")
+    reader, _ = add_key(database, organizations=["org-2"], level="read")
+
+    for name in ("org-2", "org-of-nobody"):
+        answer = service.post(
+            f"/api/v1/{path}", json={**body, "organizationId": name}, headers=bearer(key)
+        )
+        assert (answer.status_code, answer.json()["error_code"]) == (403, "FORBIDDEN")
+        assert name not in answer.text
+    refused = service.post(
+        f"/api/v1/{path}", json={**body, "organizationId": "org-2"}, headers=bearer(reader)
+    )
+    assert refused.status_code == 403
+    assert database.execute(f"SELECT count(*) FROM hubspot_deals.{path}").fetchone() == (0,)
+
+
+@pytest.mark.parametrize(
+    ("organizations", "level", "expected"),
+    [(None, "read", 200), (["org-1"], "admin", 403)],
+)
+def test_figures_are_for_who_may_see_everything(service, database, organizations, level, expected):
+    key, _ = add_key(database, organizations=organizations, level=level)
+
+    assert service.get("/metrics", headers=bearer(key)).status_code == expected
+    assert service.get("/metrics").status_code == 401
 
 
 @pytest.mark.parametrize("path", ["/scan/start", "/api/v1/scan/start", "/scan/plan"])
@@ -219,7 +303,17 @@ def test_maintenance_is_for_administrators_of_everything(
 
 
 @pytest.mark.parametrize(
-    "path", ["/health", "/api/v1/health", "/docs", "/redoc", "/openapi.json", "/api/v1/docs"]
+    "path",
+    [
+        "/health/live",
+        "/api/v1/health/ready",
+        "/health",
+        "/api/v1/health",
+        "/docs",
+        "/redoc",
+        "/openapi.json",
+        "/api/v1/docs",
+    ],
 )
 @pytest.mark.parametrize("headers", [{}, {"X-API-Key": "hsd_wrong"}])
 def test_health_and_documentation_are_open(service, path, headers):

@@ -84,7 +84,9 @@ def live_and_sync(account: SyncedAccount, mix: Mapping[str, float], seed: int) -
     account.sandbox.control.advance(_LAG + 1)
     began, cpu = time.perf_counter(), time.process_time()
     report = account.sync()
-    return Sync(report, time.perf_counter() - began, time.process_time() - cpu)
+    sync = Sync(report, time.perf_counter() - began, time.process_time() - cpu)
+    click.echo(f"{report.requests} requests, {sync.seconds:.1f} s", err=True)
+    return sync
 
 
 def run(deals: int = 1_000_000, repetitions: int = 3) -> list[Figure]:

@@ -1,6 +1,5 @@
 """Reads which deals a connection's tables have."""
 
-from itertools import islice
 from typing import Any, Final
 
 import psycopg
@@ -17,14 +16,21 @@ _OURS = "organization_id = %(organization)s AND connection_id = %(connection)s"
 
 
 def known_ids(lease: SyncLease) -> BitMap64:
-    """Return the ids of all live deals, on a connection of its own: a second for a million."""
-    with open_connection(lease.database_url) as connection, connection.cursor() as cursor:
-        select = f"COPY (SELECT id FROM {_DEALS} WHERE {_OURS}) TO STDOUT"
-        with cursor.copy(select, lease.key) as copy:
-            ids, rows = BitMap64(), iter(copy)
-            while some := b"".join(islice(rows, _BLOCK)):
-                ids.update(map(int, some.split()))
-            return ids
+    """Return the ids of all live deals, on a connection of its own: a second for a million.
+
+    PostgreSQL joins them, since a million rows take ten times as long on their way.
+    """
+    ids = BitMap64()
+    after: str | None = ""
+    with open_connection(lease.database_url) as connection:
+        while after is not None:
+            joined, after = connection.execute(
+                f"SELECT string_agg(id, ' '), max(id) FROM (SELECT id FROM {_DEALS}"
+                f" WHERE {_OURS} AND id > %(after)s ORDER BY id LIMIT {_BLOCK}) block",
+                {**lease.key, "after": after},
+            ).fetchone() or (None, None)
+            ids.update(map(int, (joined or "").split()))
+    return ids
 
 
 def ids_after(

@@ -131,6 +131,7 @@ def test_every_setting_of_the_example_environment_reaches_the_containers():
         "CODE_SERVER_PORT",
         "DAGSTER_URL",
         "DOWNLOAD_DIR",
+        "ENVIRONMENT",
         "SECRETS_DIR",
         "SYNC_SERVER_HOST",
         "SYNC_SERVER_PORT",

@@ -13,7 +13,9 @@ from dagster_k8s.container_context import K8sContainerContext
 from dagster_k8s.job import construct_dagster_k8s_job
 from kubernetes.client import ApiClient
 
+from api.settings import ApiSettings
 from hubspot_deals.contract import CODE_LOCATION, JOB_NAME
+from hubspot_deals.sync_contract import SYNC_LOCATION
 from tests.unit.test_docs import ROOT, variables_of_the_code
 
 FOLDER = ROOT / "deploy" / "kubernetes"
@@ -23,7 +25,7 @@ VALUES = yaml.safe_load((FOLDER / "dagster-values.yaml").read_text())
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 IMAGE = f"registry.example/hubspot-deals:{PROJECT['version']}"
 INSTANCE = yaml.safe_load((FOLDER / "dagster.yaml").read_text())
-(DEPLOYMENT,) = VALUES["dagster-user-deployments"]["deployments"]
+DEPLOYMENT, SYNCS = VALUES["dagster-user-deployments"]["deployments"]
 
 
 def manifests():
@@ -115,6 +117,7 @@ def chart_pods():
         chart_pod(VALUES["dagsterWebserver"], "webserver", env=VALUES["dagsterWebserver"]["env"]),
         chart_pod(VALUES["dagsterDaemon"], "daemon", env=VALUES["dagsterDaemon"]["env"]),
         chart_pod(DEPLOYMENT, "code-server", args=DEPLOYMENT["dagsterApiGrpcArgs"]),
+        chart_pod(SYNCS, "sync-server", args=SYNCS["codeServerArgs"]),
     ]
 
 
@@ -132,7 +135,7 @@ def pods(tmp_path):
 @pytest.mark.parametrize("version", VERSIONS)
 def test_everything_is_valid_by_the_schemas_of_kubernetes(version, tmp_path):
     everything = [*manifests(), *chart_pods(), launched_job(tmp_path)]
-    assert len(everything) == 17
+    assert len(everything) == 19
     for found in everything:
         kubernetes_validate.validate(found, version, strict=True)
 
@@ -145,14 +148,15 @@ def test_a_wrong_word_would_be_found():
 
 
 def test_every_pod_meets_the_restricted_standard(pods):
-    assert len(pods) == 6
+    assert len(pods) == 7
     for spec in pods:
         context = spec["securityContext"]
         assert context["runAsNonRoot"] is True
         assert context["runAsUser"] == 10001
         assert context["seccompProfile"] == {"type": "RuntimeDefault"}
         assert all(
-            volume.keys() & {"secret", "emptyDir", "configMap"} for volume in spec["volumes"]
+            volume.keys() & {"secret", "emptyDir", "configMap", "projected"}
+            for volume in spec["volumes"]
         )
         for container in spec["containers"]:
             assert container["securityContext"] == {
@@ -168,22 +172,41 @@ def test_every_pod_meets_the_restricted_standard(pods):
 
 def test_secrets_are_files_and_in_no_environment(pods):
     folder = named("ConfigMap", "hubspot-deals")["data"]["HUBSPOT_DEALS_SECRETS_DIR"]
-    mounted = {"name": "secrets", "secret": {"secretName": "hubspot-deals", "defaultMode": 0o440}}
     for spec in pods:
         (container,) = spec["containers"]
-        assert mounted in spec["volumes"]
+        (mounted,) = [each for each in spec["volumes"] if each["name"] == "secrets"]
+        # The account's token is for the migration alone, which may do without.
+        assert mounted in (
+            {"name": "secrets", "secret": {"secretName": "hubspot-deals", "defaultMode": 0o440}},
+            {
+                "name": "secrets",
+                "projected": {
+                    "defaultMode": 0o440,
+                    "sources": [
+                        {"secret": {"name": "hubspot-deals"}},
+                        {"secret": {"name": "hubspot-deals-account", "optional": True}},
+                    ],
+                },
+            },
+        )
+        assert ("projected" in mounted) is (container["name"] == "migrate")
         assert folder in {mount["mountPath"] for mount in container["volumeMounts"]}
         assert container["envFrom"] == [{"configMapRef": {"name": "hubspot-deals"}}]
         assert not any("valueFrom" in each for each in container.get("env", []))
 
 
 def test_settings_and_secrets_are_those_of_the_product():
-    secret, of_dagster = [found for found in manifests() if found["kind"] == "Secret"]
-    given = {*named("ConfigMap", "hubspot-deals")["data"], *map(str.upper, secret["stringData"])}
+    secret, account, of_dagster = [found for found in manifests() if found["kind"] == "Secret"]
+    settings = named("ConfigMap", "hubspot-deals")["data"]
+    secrets = {**secret["stringData"], **account["stringData"]}
+    given = {*settings, *map(str.upper, secrets)}
     assert given <= variables_of_the_code()
     assert "HUBSPOT_DEALS_ENCRYPTION_KEYS" in given
+    assert settings["HUBSPOT_DEALS_ENVIRONMENT"] == "production"
+    # Every pod has the first of the Secrets.
+    assert "hubspot_deals_access_token" not in secret["stringData"]
     assert of_dagster["metadata"]["name"] == VALUES["global"]["postgresqlSecretName"]
-    values = {**secret["stringData"], **of_dagster["stringData"]}.values()
+    values = {**secrets, **of_dagster["stringData"]}.values()
     assert set(values) == {""}, "an example has no values"
 
 
@@ -222,18 +245,27 @@ def test_that_configuration_is_the_one_that_dagsters_pods_have(tmp_path):
     assert config["job_namespace"] == overlay["namespace"]
 
 
-def test_dagster_is_of_the_version_and_finds_the_code_location():
+def test_dagster_is_of_the_version_and_finds_the_code_locations():
     (pinned,) = [each for each in PROJECT["dependencies"] if each.startswith("dagster==")]
     version = pinned.removeprefix("dagster==")
     for file in (FOLDER / "dagster-values.yaml", ROOT / "docs" / "deployment.md"):
         assert f"--version {version} " in file.read_text()
     assert DEPLOYMENT["dagsterApiGrpcArgs"][-2:] == ["--location-name", CODE_LOCATION]
-    (server,) = VALUES["dagsterWebserver"]["workspace"]["servers"]
-    assert server == {
-        "host": DEPLOYMENT["name"],
-        "port": DEPLOYMENT["port"],
-        "name": CODE_LOCATION,
-    }
+    assert SYNCS["codeServerArgs"][-2:] == ["--location-name", SYNC_LOCATION]
+    assert not SYNCS["dagsterApiGrpcArgs"], "the chart takes one or the other"
+    assert VALUES["dagsterWebserver"]["workspace"]["servers"] == [
+        {"host": each["name"], "port": each["port"], "name": name}
+        for each, name in ((DEPLOYMENT, CODE_LOCATION), (SYNCS, SYNC_LOCATION))
+    ]
+    # Where it asks itself to load the connections anew, which the policy has to let through.
+    settings = named("ConfigMap", "hubspot-deals")["data"]
+    assert settings["HUBSPOT_DEALS_SYNC_SERVER_HOST"] == SYNCS["name"]
+    assert settings["HUBSPOT_DEALS_SYNC_SERVER_PORT"] == str(SYNCS["port"])
+    policy = named("NetworkPolicy", "code-server")["spec"]
+    itself = {"from": [{"podSelector": policy["podSelector"]}], "ports": [{"port": SYNCS["port"]}]}
+    assert itself in policy["ingress"]
+    ports = [each["port"] for each in policy["ingress"][0]["ports"]]
+    assert ports == [DEPLOYMENT["port"], SYNCS["port"]]
 
 
 def test_policies_and_services_find_the_pods_that_they_name():
@@ -247,6 +279,9 @@ def test_policies_and_services_find_the_pods_that_they_name():
     webserver = VALUES["dagsterWebserver"]
     address = f"http://dagster-{webserver['nameOverride']}:{webserver['service']['port']}"
     assert named("ConfigMap", "hubspot-deals")["data"]["HUBSPOT_DEALS_DAGSTER_URL"] == address
+    outside = named("NetworkPolicy", "api")["spec"]["egress"][-1]["ports"]
+    webhooks = {int(each) for each in ApiSettings.model_fields["webhook_ports"].default.split(",")}
+    assert webhooks <= {each["port"] for each in outside}
     nothing = named("NetworkPolicy", "nothing")["spec"]
     assert (nothing["podSelector"], nothing["policyTypes"]) == ({}, ["Ingress"])
     assert "ingress" not in nothing

@@ -6,11 +6,9 @@ from typing import Any, Final
 
 import dagster as dg
 
-from hubspot_deals.defs.failures import build_failure, secrets_kept
+from hubspot_deals.defs.failures import build_failure
 from hubspot_deals.defs.resources import PipelineSettingsResource
 from hubspot_deals.errors import HubSpotDealsError, SyncSupersededError
-from hubspot_deals.logs import run_logged
-from hubspot_deals.settings import PipelineSettings
 from hubspot_deals.sync import SyncOrder, run_sync
 from hubspot_deals.sync_contract import CURRENT_SCHEMA, UNTIL_NOW_TAG
 from hubspot_deals.sync_defs import checks
@@ -92,17 +90,9 @@ def _synchronize(
     pipeline: PipelineSettingsResource,
     connection: StoredConnection,
 ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
-    settings = pipeline.resolve()
-    ids = {"connection_id": connection.connection_id, "run_id": context.run.run_id}
-    with run_logged(settings.log_format, asked_by=None, ids=ids), secrets_kept():
-        yield from _carry_out(context, settings, connection)
-
-
-def _carry_out(
-    context: dg.AssetExecutionContext, settings: PipelineSettings, connection: StoredConnection
-) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
+    settings, window = pipeline.resolve(), _window(context)
     connection_id = connection.connection_id
-    order = SyncOrder(connection_id, context.run.run_id, *_window(context))
+    order = SyncOrder(connection_id, context.run.run_id, *window)
     try:
         report = run_sync(settings, order, log=context.log, is_cancelled=_cancellation(context))
     except SyncSupersededError as error:

@@ -19,7 +19,6 @@ from pyroaring import BitMap64
 
 from hubspot_deals.contract import ScanFilters
 from hubspot_deals.errors import (
-    ConnectionExistsError,
     HubSpotRequestError,
     WrongPortalError,
 )
@@ -119,20 +118,7 @@ class SyncSteps:
             raise WrongPortalError(self.lease.connection_id, known, found)
         self.report.portal_id = found
         if known is None and found is not None:
-            self._name_portal(found)
-
-    def _name_portal(self, portal_id: int) -> None:
-        """Note whose account it is, before anything of it is read."""
-        connection_id = self.lease.connection_id
-        try:
-            with self.lease.fenced() as cursor:
-                write_state(cursor, connection_id, {"portal_id": portal_id})
-        except psycopg.errors.UniqueViolation as error:
-            msg = (
-                f"Another connection of the organization keeps HubSpot account {portal_id} current "
-                f"already; remove connection {connection_id} or give it the token of another one."
-            )
-            raise ConnectionExistsError(connection_id, msg) from error
+            self._after["portal_id"] = found
 
     def _select(self) -> PropertySelection:
         filters = ScanFilters(properties=self.lease.settings.properties)

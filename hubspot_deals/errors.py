@@ -8,7 +8,10 @@
     │   ├── LoadFailedError
     │   ├── DatabaseLostError
     │   ├── LeaseLostError
-    │   └── ScanPausedError
+    │   ├── ScanPausedError
+    │   ├── SyncBusyError
+    │   ├── SyncSupersededError
+    │   └── SyncInterruptedError
     └── PermanentError              somebody has to change something first
         ├── ConfigurationError
         ├── HubSpotAuthenticationError
@@ -31,6 +34,8 @@
         ├── ConnectionPausedError
         ├── ConnectionPartitionsError
         ├── ConnectionAccountError
+        ├── WrongPortalError
+        ├── PortalTakenError
         ├── WebhookNotFoundError
         ├── DeliveryNotFoundError
         ├── WebhookDisabledError
@@ -405,6 +410,18 @@ class WrongPortalError(PermanentError):
             f"The access token of connection {connection_id} belongs to HubSpot account {found}, "
             f"but its tables hold account {expected}. Give it a token of that account, or connect "
             "the other one as a connection of its own."
+        )
+
+
+class PortalTakenError(PermanentError):
+    """The token of a connection is of an account that another connection keeps current."""
+
+    def __init__(self, connection_id: str, portal_id: int, other: str) -> None:
+        self.connection_id = connection_id
+        super().__init__(
+            f"The access token of connection {connection_id} belongs to HubSpot account "
+            f"{portal_id}, which connection {other} of this organization keeps current already. "
+            f"Remove one of the two, or give connection {connection_id} a token of another account."
         )
 
 

@@ -5,6 +5,7 @@ The steps are in `syncing`.
 """
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ from hubspot_deals.errors import (
     SyncInterruptedError,
     SyncSupersededError,
 )
+from hubspot_deals.redaction import redact
 from hubspot_deals.settings import PipelineSettings
 from hubspot_deals.source.account import HubSpotAccount
 from hubspot_deals.source.client import ConnectionOptions
@@ -32,6 +34,8 @@ from hubspot_deals.warehouse.paces import SharedPace
 from hubspot_deals.warehouse.syncs import runs
 from hubspot_deals.warehouse.syncs.connections import get_token
 from hubspot_deals.warehouse.syncs.leases import PATIENCE_SECONDS, SyncLease, hold_sync_lease
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,7 @@ def run_sync(
         report = SyncReport(_kind_of(lease, order))
         runs.begin_run(lease, order.run_id, report.kind, (order.window_start, order.window_end))
         with (
+            _logged_end(report),
             _recorded_end(lease, report, is_cancelled),
             _opened(settings, lease) as account,
             ThreadPoolExecutor(3, thread_name_prefix="beside") as beside,
@@ -93,6 +98,27 @@ def _kind_of(lease: SyncLease, order: SyncOrder) -> SyncKind:
 
 
 @contextmanager
+def _logged_end(report: SyncReport) -> Iterator[None]:
+    began, outcome = time.monotonic(), "terminated"
+    try:
+        yield
+        outcome = "completed"
+    except SyncSupersededError:
+        outcome = "superseded"
+        raise
+    except SyncInterruptedError:
+        outcome = "interrupted"
+        raise
+    except Exception:
+        outcome = "failed"
+        raise
+    finally:
+        facts = {"outcome": outcome, "deals": report.deals, "requests": report.requests}
+        seconds = round(time.monotonic() - began, 3)
+        logger.info("run ended", extra={**facts, "seconds": seconds})
+
+
+@contextmanager
 def _recorded_end(
     lease: SyncLease, report: SyncReport, is_cancelled: Callable[[], bool]
 ) -> Iterator[None]:
@@ -115,7 +141,12 @@ def _recorded_end(
         if lease.was_lost():
             reason = SyncSupersededError(lease.connection_id, lease.epoch)
         is_superseded = isinstance(reason, SyncSupersededError)
-        _end(lease, report, Outcome.CANCELLED if is_superseded else Outcome.FAILED, str(reason))
+        _end(
+            lease,
+            report,
+            Outcome.CANCELLED if is_superseded else Outcome.FAILED,
+            redact(str(reason)),
+        )
         raise reason from error
     except BaseException:  # an interrupt
         # Without this the next run takes it for a crash.

@@ -53,6 +53,7 @@ def defs() -> dg.Definitions:
     Without PostgreSQL there are no connections, only the sensor that loads these definitions anew
     as soon as there are some: nobody has to notice.
     """
+    pipeline = build_pipeline_resource()  # first: it keeps secrets out of what is logged here
     try:
         connections = list_connections(load_settings(PipelineSettings).database_url)
     except ConfigurationError:
@@ -61,6 +62,6 @@ def defs() -> dg.Definitions:
         logger.exception("The connections are not known yet")
         connections = []
     return build_sync_definitions(
-        build_pipeline_resource(),
+        pipeline,
         [each for each in connections if is_in_focus(each.connection_id)],
     )

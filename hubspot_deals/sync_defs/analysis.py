@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import dagster as dg
 
+from hubspot_deals.defs.failures import secrets_kept
 from hubspot_deals.defs.markdown import as_markdown
 from hubspot_deals.defs.resources import PipelineSettingsResource
 from hubspot_deals.sync_contract import ANALYSIS_SCHEMA
@@ -79,9 +80,10 @@ def build_analysis(connection: StoredConnection) -> dg.AssetsDefinition:
     ) -> Iterator[dg.MaterializeResult[Any]]:
         """Look at the views, draw them, and check them against the tables."""
         database_url = pipeline.resolve().database_url
-        for name, view in _VIEWS.items():
-            reading = read_view(database_url, connection.organization_id, connection_id, name)
-            yield _result(connection_id, name, view, reading)
+        with secrets_kept():
+            for name, view in _VIEWS.items():
+                reading = read_view(database_url, connection.organization_id, connection_id, name)
+                yield _result(connection_id, name, view, reading)
 
     return views
 

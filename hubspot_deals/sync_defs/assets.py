@@ -6,9 +6,11 @@ from typing import Any, Final
 
 import dagster as dg
 
-from hubspot_deals.defs.failures import build_failure
+from hubspot_deals.defs.failures import build_failure, secrets_kept
 from hubspot_deals.defs.resources import PipelineSettingsResource
 from hubspot_deals.errors import HubSpotDealsError, SyncSupersededError
+from hubspot_deals.logs import run_logged
+from hubspot_deals.settings import PipelineSettings
 from hubspot_deals.sync import SyncOrder, run_sync
 from hubspot_deals.sync_contract import CURRENT_SCHEMA, UNTIL_NOW_TAG
 from hubspot_deals.sync_defs import checks
@@ -69,7 +71,10 @@ def build_tables(connection: StoredConnection) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, pipeline: PipelineSettingsResource
     ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
         """Bring one HubSpot account's tables up to now, and the run's partitions with them."""
-        yield from _synchronize(context, pipeline, connection)
+        settings = pipeline.resolve()
+        ids = {"connection_id": connection_id, "run_id": context.run.run_id}
+        with run_logged(settings.log_format, asked_by=None, ids=ids), secrets_kept():
+            yield from _synchronize(context, settings, connection)
 
     return tables
 
@@ -87,12 +92,11 @@ def _spec(connection_id: str, name: str) -> dg.AssetSpec:
 
 def _synchronize(
     context: dg.AssetExecutionContext,
-    pipeline: PipelineSettingsResource,
+    settings: PipelineSettings,
     connection: StoredConnection,
 ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
-    settings, window = pipeline.resolve(), _window(context)
     connection_id = connection.connection_id
-    order = SyncOrder(connection_id, context.run.run_id, *window)
+    order = SyncOrder(connection_id, context.run.run_id, *_window(context))
     try:
         report = run_sync(settings, order, log=context.log, is_cancelled=_cancellation(context))
     except SyncSupersededError as error:

@@ -3,11 +3,13 @@
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from hubspot_deals.sync_contract import SyncKind
 from hubspot_deals.warehouse.syncs.merging import Merged
 from hubspot_deals.warehouse.syncs.staging import MergeCounts
+
+DEALS_CURRENT: Final = "deals_current"
 
 
 @dataclass(slots=True)
@@ -35,6 +37,11 @@ class SyncReport:
     portal_id: int | None = None
     unfit_values: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def deals(self) -> int:
+        """How many deals were read and merged, whether they had changed or not."""
+        return self.counts.get(DEALS_CURRENT, MergeCounts()).rows
 
     def add(self, merged: Merged) -> None:
         """Count what a transaction has done."""

@@ -98,6 +98,13 @@ class SyncSteps:
 
     def carry_out(self) -> SyncReport:
         """Carry them all out; raises HubSpotDealsError."""
+        try:
+            self._carry_out()
+        finally:
+            self._count_effort()
+        return self._complete()
+
+    def _carry_out(self) -> None:
         self.account.check_access()
         self._check_portal()
         self._selection = self._select()
@@ -110,7 +117,13 @@ class SyncSteps:
             self._read_window()
         else:
             self._bring_up_to_date()
-        return self._complete()
+
+    def _count_effort(self) -> None:
+        report, counts = self.report, self.account.counts
+        report.requests, report.retries = counts.requests, counts.retries
+        report.throttled_seconds = self.account.throttled_seconds
+        report.seconds = time.monotonic() - self._began
+        report.notes += self.account.notes
 
     def _check_portal(self) -> None:
         found, known = self.account.portal_id, self.lease.portal_id
@@ -118,7 +131,8 @@ class SyncSteps:
             raise WrongPortalError(self.lease.connection_id, known, found)
         self.report.portal_id = found
         if known is None and found is not None:
-            self._after["portal_id"] = found
+            # Before any row is: what is loaded in part goes on with this account's deals only.
+            runs.claim_portal(self.lease, found)
 
     def _select(self) -> PropertySelection:
         filters = ScanFilters(properties=self.lease.settings.properties)
@@ -346,11 +360,7 @@ class SyncSteps:
             self.report.add_counts(merge_lists(self.lease, fetched, self._now))
 
     def _complete(self) -> SyncReport:
-        report, counts = self.report, self.account.counts
-        report.requests, report.retries = counts.requests, counts.retries
-        report.throttled_seconds = self.account.throttled_seconds
-        report.seconds = time.monotonic() - self._began
-        report.notes += self.account.notes
+        report = self.report
         if report.kind is SyncKind.BACKFILL:
             self._after = {}
         elif report.is_proved and not report.unlocated and report.read_until:

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from hubspot_deals.errors import (
     ConnectionNotFoundError,
     HubSpotAuthenticationError,
+    PortalTakenError,
     SyncBusyError,
     SyncSupersededError,
     WrongPortalError,
@@ -251,6 +252,33 @@ def test_a_token_of_another_account_changes_nothing(account):
     with pytest.raises(WrongPortalError, match="tables hold account 7"):
         account.sync()
     assert not account.faults()
+
+
+def test_of_two_connections_to_one_account_the_second_says_what_to_do(account, living):
+    account.sync()
+    before = account.state["portal_id"]
+    settings = account.settings.database_url.get_secret_value()
+    with synced(settings, living, name="twin") as twin:
+        with pytest.raises(PortalTakenError, match=rf"{before}, which connection main .* Remove"):
+            twin.sync()
+        assert twin.last_run["outcome"] == "failed"
+        assert "Remove one of the two" in twin.last_run["error_message"]
+        assert twin.state["portal_id"] is None
+        assert not twin.table("deals_current")
+        account.rows(
+            "UPDATE hubspot_deals.connections SET removed_at = now()"
+            " WHERE connection_id = 'main' RETURNING 1"
+        )
+        twin.sync()
+        assert twin.state["portal_id"] == before
+
+
+def test_a_first_load_goes_on_with_the_account_that_it_began_with(account, monkeypatch):
+    monkeypatch.setattr("tests.syncs.harness.LOG", fence(account, "is_enabled = true"))
+    with pytest.raises(SyncSupersededError):
+        account.sync()
+    assert account.state["cursor"] is None
+    assert account.state["portal_id"] is not None
 
 
 def test_a_removed_connection_is_deleted_bit_by_bit(account):

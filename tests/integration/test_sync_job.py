@@ -12,6 +12,7 @@ from hubspot_deals.sync_contract import CONNECTION_TAG, UNTIL_NOW_TAG, Cadence, 
 from hubspot_deals.sync_definitions import build_sync_definitions
 from hubspot_deals.sync_defs import launching, upkeep, watching
 from hubspot_deals.sync_defs.assets import TABLES
+from hubspot_deals.syncing.steps import SyncSteps
 from hubspot_deals.warehouse.credentials import KeyRing
 from hubspot_deals.warehouse.syncs.connections import bound_to, list_connections
 from hubspot_deals.warehouse.syncs.tallies import TABLES as COUNTED
@@ -218,6 +219,27 @@ def test_a_refused_token_fails_the_run_for_good(connect, tick, carry_out, query,
     )
     assert not [event for event in result.all_events if event.is_step_up_for_retry]
     assert query("SELECT outcome FROM hubspot_deals.sync_runs") == [("failed",)]
+
+
+def test_no_secret_in_an_error_gets_into_dagsters_records(
+    connect, tick, carry_out, instance, query, monkeypatch, capfd
+):
+    def fail(*_):
+        msg = f"it broke with {TEST_TOKEN.get_secret_value()} in its hands"
+        raise RuntimeError(msg)
+
+    connect()
+    monkeypatch.setattr(SyncSteps, "_read_archived", fail)
+    result = carry_out(tick()[0])
+    records = instance.all_logs(result.run_id)
+    stored = "".join(dg.serialize_value(record) for record in records)
+    assert "it broke with [hidden] in its hands" in stored
+    assert TEST_TOKEN.get_secret_value() not in stored
+    ((message,),) = query("SELECT DISTINCT error_message FROM hubspot_deals.sync_runs")
+    assert message.startswith("Unexpected RuntimeError")
+    told = [line for line in capfd.readouterr().err.splitlines() if "run ended" in line]
+    assert told
+    assert f"connection_id=acme run_id={result.run_id} outcome=failed" in told[0]
 
 
 def test_a_run_without_a_worker_is_ended_and_launched_anew(connect, tick, change, query, instance):

@@ -7,11 +7,13 @@ from typing import Any
 
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.errors import UniqueViolation
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 from pydantic import SecretStr
 
 from hubspot_deals.contract import Outcome
+from hubspot_deals.errors import PortalTakenError
 from hubspot_deals.sync_contract import SyncKind
 from hubspot_deals.warehouse.connections import open_connection
 from hubspot_deals.warehouse.syncs.leases import SyncLease
@@ -73,6 +75,24 @@ def begin_run(
                 " WHERE connection_id = %s",
                 (lease.connection_id,),
             )
+
+
+def claim_portal(lease: SyncLease, portal_id: int) -> None:
+    """Note which HubSpot account a connection is of, which nobody knew.
+
+    Raises PortalTakenError when another connection of the organization is of that account.
+    """
+    try:
+        with lease.fenced() as cursor:
+            write_state(cursor, lease.connection_id, {"portal_id": portal_id})
+    except UniqueViolation:
+        found = lease.connection.execute(
+            "SELECT connection_id FROM hubspot_deals.connections"
+            " WHERE organization_id = %s AND portal_id = %s AND removed_at IS NULL",
+            (lease.organization_id, portal_id),
+        ).fetchone()
+        other = found[0] if found else "(removed just now)"
+        raise PortalTakenError(lease.connection_id, portal_id, other) from None
 
 
 def complete_run(  # noqa: PLR0913 - what a run ends with

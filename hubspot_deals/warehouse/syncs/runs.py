@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
-from psycopg import AsyncConnection
 from psycopg.errors import UniqueViolation
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
@@ -134,23 +133,6 @@ def end_run(
             " WHERE connection_id = %s AND run_no = %s AND outcome IS NULL",
             (outcome, message, Jsonb(report), lease.connection_id, lease.run_no),
         )
-
-
-async def list_runs(
-    connection: AsyncConnection[Any],
-    connection_id: str,
-    *,
-    limit: int,
-    before: int | None = None,
-) -> list[SyncRun]:
-    """Return the latest runs of a connection, newest first; `before` a number, if given."""
-    cursor = connection.cursor(row_factory=class_row(SyncRun))
-    await cursor.execute(
-        f"SELECT {_COLUMNS} FROM hubspot_deals.sync_runs r WHERE r.connection_id = %s"
-        " AND r.run_no < coalesce(%s, 2147483647) ORDER BY r.run_no DESC LIMIT %s",
-        (connection_id, before, limit),
-    )
-    return await cursor.fetchall()
 
 
 def missing_windows(

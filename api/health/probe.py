@@ -144,9 +144,10 @@ def _told(state: DagsterState | None, error: str | None) -> str:
 
 def _describe_locations(state: DagsterState | None) -> str:
     """Without the syncs' location scans are extracted as ever, and connections fall behind."""
-    if state is not None and state.location_error is None and state.sync_location_error:
+    error = state.location_error if state else None
+    if state is not None and error is None and state.sync_location_error is not None:
         return f"degraded: {state.sync_location_error}"
-    return _told(state, state and state.location_error)
+    return _told(state, error)
 
 
 def _describe_sensors(sign: Sign | None) -> str:

@@ -95,14 +95,17 @@ mutation ReloadLocation($location: String!) {
 
 STATE: Final = (
     """
-query State($location: String!) {
+query State($location: String!, $syncs: String!) {
   result: version
   instance { daemonHealth { allDaemonStatuses { daemonType required healthy } } }
-  location: workspaceLocationEntryOrError(name: $location) {
-    __typename
-    ... on WorkspaceLocationEntry { locationOrLoadError { __typename ...Failure } }
-    ...Failure
-  }
+  location: workspaceLocationEntryOrError(name: $location) { ...Location }
+  syncs: workspaceLocationEntryOrError(name: $syncs) { ...Location }
+}
+
+fragment Location on WorkspaceLocationEntryOrError {
+  __typename
+  ... on WorkspaceLocationEntry { locationOrLoadError { __typename ...Failure } }
+  ...Failure
 }
 """
     + _PYTHON_ERROR

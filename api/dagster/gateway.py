@@ -18,6 +18,7 @@ from hubspot_deals.contract import (
     SCAN_ID_TAG,
     SCANS_PARTITIONS,
 )
+from hubspot_deals.sync_contract import SYNC_LOCATION
 
 ENDED_EARLY: Final = frozenset({"FAILURE", "CANCELED"})
 """Run statuses that say: this run is over and did not succeed."""
@@ -38,6 +39,8 @@ class DagsterState:
     version: str
     daemon_error: str | None = None
     location_error: str | None = None
+    sync_location_error: str | None = None
+    """Of the code location of connections; scans do without it."""
 
 
 class DagsterGateway(ABC):
@@ -152,20 +155,20 @@ class GraphQLGateway(DagsterGateway):
         _expect(result.get("locationOrLoadError") or {"__typename": "nothing"}, _LOADED)
 
     async def get_state(self) -> DagsterState:
-        """Return how Dagster's parts do: its daemons by their heartbeats, and our code location."""
-        answer = await self._ask(documents.STATE, {"location": CODE_LOCATION})
+        """Return how Dagster's parts do: daemons by their heartbeats, and our code locations."""
+        answer = await self._ask(
+            documents.STATE, {"location": CODE_LOCATION, "syncs": SYNC_LOCATION}
+        )
         silent = [
             daemon["daemonType"].lower()
             for daemon in answer["instance"]["daemonHealth"]["allDaemonStatuses"]
             if daemon["required"] and not daemon["healthy"]
         ]
-        location = answer["location"] or {}
-        found = location.get("locationOrLoadError") or {"__typename": "nothing"}
-        is_loaded = found["__typename"] == "RepositoryLocation"
         return DagsterState(
             version=str(answer["result"]),
             daemon_error=f"no heartbeat of {', '.join(silent)}" if silent else None,
-            location_error=None if is_loaded else f"{CODE_LOCATION} is not loaded",
+            location_error=_location_error(answer["location"], CODE_LOCATION),
+            sync_location_error=_location_error(answer["syncs"], SYNC_LOCATION),
         )
 
     async def _ask(self, document: str, variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -183,6 +186,11 @@ class GraphQLGateway(DagsterGateway):
             msg = f"Dagster answered HTTP {response.status_code} without data: {text}"
             raise DagsterUnavailableError(msg)
         return data
+
+
+def _location_error(answer: Mapping[str, Any] | None, name: str) -> str | None:
+    found = (answer or {}).get("locationOrLoadError") or {"__typename": "nothing"}
+    return None if found["__typename"] == _LOADED else f"{name} is not loaded"
 
 
 def _expect(result: Mapping[str, Any], *kinds: str) -> None:

@@ -81,7 +81,7 @@ class HealthProbe:
             hubspot=hubspot.result() if hubspot.done() else "degraded: high latency",
             parts={
                 "daemon": _told(state, state and state.daemon_error),
-                "code_location": _told(state, state and state.location_error),
+                "code_location": _describe_locations(state),
                 SENSORS: _describe_sensors(stored.signs.get(SENSORS)),
                 RUN_HOST: _describe_run_host(stored.signs.get(RUN_HOST)),
                 "downloads": downloads.result()
@@ -140,6 +140,14 @@ def _told(state: DagsterState | None, error: str | None) -> str:
     if state is None:
         return "unknown: Dagster does not answer"
     return "healthy" if error is None else f"unhealthy: {error}"
+
+
+def _describe_locations(state: DagsterState | None) -> str:
+    """Without the syncs' location scans are extracted as ever, and connections fall behind."""
+    error = state.location_error if state else None
+    if state is not None and error is None and state.sync_location_error is not None:
+        return f"degraded: {state.sync_location_error}"
+    return _told(state, error)
 
 
 def _describe_sensors(sign: Sign | None) -> str:

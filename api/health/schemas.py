@@ -36,7 +36,9 @@ class Checks(BaseModel):
         examples=["healthy"], description="The daemons of Dagster, by their heartbeats."
     )
     code_location: str = Field(
-        examples=["healthy"], description="Whether Dagster has loaded the pipeline's code."
+        examples=["healthy"],
+        description="Whether Dagster has loaded the pipeline's code; degraded when "
+        "only that of the connections' syncs is missing.",
     )
     sensors: str = Field(
         examples=["healthy"], description="What launches and resumes scans that nobody else does."

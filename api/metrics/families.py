@@ -12,10 +12,13 @@ from prometheus_client.core import (
 
 from api.health.probe import Findings
 from hubspot_deals.contract import ScanStatus
+from hubspot_deals.sync_contract import ConnectionStatus, SyncOutcome
 from hubspot_deals.warehouse import figures
 from hubspot_deals.warehouse.figures import StoredFigures
 
 _PREFIX: Final = "hubspot_deals"
+_RUNNING: Final = "running"
+_DELIVERY_STATUSES: Final = ("pending", "delivered", "dead")
 
 
 def part_families(findings: Findings) -> Iterator[Metric]:
@@ -50,6 +53,7 @@ def stored_families(stored: StoredFigures) -> Iterator[Metric]:
     gauges = {
         "oldest_waiting_scan_seconds": ("How long a scan waits for its worker.", "waiting_seconds"),
         "oldest_heartbeat_seconds": ("How long a working run was silent.", "silent_seconds"),
+        "stalest_connection_seconds": ("How old the oldest copy of deals is.", "stalest_seconds"),
         "database_bytes": ("Size of the database.", "database_bytes"),
         "database_sessions": ("Sessions of the database server.", "connections"),
         "database_sessions_limit": ("Most sessions that it allows.", "most_connections"),
@@ -57,6 +61,7 @@ def stored_families(stored: StoredFigures) -> Iterator[Metric]:
     for name, (text, attribute) in gauges.items():
         yield GaugeMetricFamily(f"{_PREFIX}_{name}", text, value=getattr(stored, attribute))
     yield from _run_families(stored)
+    yield from _sync_families(stored)
 
 
 def _run_families(stored: StoredFigures) -> Iterator[Metric]:
@@ -81,3 +86,27 @@ def _run_families(stored: StoredFigures) -> Iterator[Metric]:
         buckets=[(end, stored.runs.get((figures.BUCKETS, end), 0.0)) for end in ends],
         sum_value=stored.runs.get((figures.SECONDS, ""), 0.0),
     )
+
+
+def _sync_families(stored: StoredFigures) -> Iterator[Metric]:
+    connections = GaugeMetricFamily(
+        f"{_PREFIX}_connections", "Connections by status.", labels=["status"]
+    )
+    for status in ConnectionStatus:
+        connections.add_metric([status.value], stored.synced.get(status.value, 0))
+    yield connections
+    runs = GaugeMetricFamily(
+        f"{_PREFIX}_sync_runs", "Runs of connections of the last day.", labels=["outcome"]
+    )
+    for outcome in (*(outcome.value for outcome in SyncOutcome), _RUNNING):
+        runs.add_metric([outcome], stored.lately.get((figures.SYNC_RUNS, outcome), 0))
+    yield runs
+    deliveries = GaugeMetricFamily(
+        f"{_PREFIX}_webhook_deliveries",
+        "Deliveries to webhooks: all that wait, and those that ended in the last day.",
+        labels=["status"],
+    )
+    for delivery in _DELIVERY_STATUSES:
+        value = stored.lately.get((figures.DELIVERIES, delivery), 0)
+        deliveries.add_metric([delivery], value)
+    yield deliveries

@@ -6,6 +6,7 @@ it ends; the API shows the sums, every replica the same.
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from hubspot_deals.warehouse.rotation import SEALED_TABLES
 from hubspot_deals.warehouse.scans import get_statistics
 from hubspot_deals.warehouse.signs import Sign, read_signs
 from hubspot_deals.warehouse.states import IS_HELD, IS_UNFINISHED, IS_VISIBLE
+from hubspot_deals.warehouse.syncs.overview import list_all_connections
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +42,9 @@ DEALS: Final = "deals"
 REQUESTS: Final = "hubspot_requests"
 RETRIES: Final = "hubspot_retries"
 THROTTLED: Final = "hubspot_throttled_seconds"
+
+SYNC_RUNS: Final = "sync_runs"
+DELIVERIES: Final = "webhook_deliveries"
 
 
 @dataclass(slots=True)
@@ -116,6 +121,12 @@ class StoredFigures:
     signs: Mapping[str, Sign]
     sealed: Mapping[tuple[str, str], int]
     """How many rows of a table each key has sealed."""
+    synced: Mapping[str, int]
+    """Connections by status."""
+    stalest_seconds: float
+    """Age of what is stored of the stalest connection that is enabled and has been loaded."""
+    lately: Mapping[tuple[str, str], float]
+    """Runs of connections by outcome, and deliveries to webhooks by status, of the last day."""
     waiting_seconds: float
     silent_seconds: float
     database_bytes: int
@@ -124,7 +135,7 @@ class StoredFigures:
 
 
 async def read_figures(connection: AsyncConnection[Any]) -> StoredFigures:
-    """Read everything that is shown, in five short statements."""
+    """Read everything that is shown, in seven short statements."""
     counts = await get_statistics(connection)
     runs = await _pairs(connection, "SELECT name, label, value FROM hubspot_deals.run_figures")
     sealed = await _pairs(
@@ -134,6 +145,7 @@ async def read_figures(connection: AsyncConnection[Any]) -> StoredFigures:
             for table in SEALED_TABLES
         ),
     )
+    connected = await list_all_connections(connection, None)
     cursor = connection.cursor(row_factory=dict_row)
     await cursor.execute(_MOMENTS)
     moments = await cursor.fetchone() or {}
@@ -142,6 +154,11 @@ async def read_figures(connection: AsyncConnection[Any]) -> StoredFigures:
         runs=runs,
         signs=await read_signs(connection),
         sealed={pair: int(rows) for pair, rows in sealed.items()},
+        synced=Counter(one.status.value for one in connected),
+        stalest_seconds=max(
+            (one.seconds_old or 0 for one in connected if one.is_enabled), default=0
+        ),
+        lately=await _pairs(connection, _LATELY),
         **moments,
     )
 
@@ -152,6 +169,20 @@ async def _pairs(connection: AsyncConnection[Any], statement: str) -> dict[tuple
     return {(name, label): float(value) for name, label, value in rows}
 
 
+# Each part by an index: the logs behind them grow for as long as they are kept.
+_LATELY: Final = f"""
+    SELECT '{SYNC_RUNS}', coalesce(r.outcome, 'running'), count(*)
+    FROM hubspot_deals.connections c CROSS JOIN LATERAL (
+        SELECT outcome, started_at FROM hubspot_deals.sync_runs
+        WHERE connection_id = c.connection_id ORDER BY run_no DESC LIMIT 100
+    ) r WHERE c.removed_at IS NULL AND r.started_at > now() - interval '1 day' GROUP BY 2
+    UNION ALL
+    SELECT '{DELIVERIES}', status, count(*) FROM hubspot_deals.webhook_deliveries
+    WHERE status = 'pending' GROUP BY 2
+    UNION ALL
+    SELECT '{DELIVERIES}', status, count(*) FROM hubspot_deals.webhook_deliveries
+    WHERE status <> 'pending' AND ended_at > now() - interval '1 day' GROUP BY 2
+"""
 _MOMENTS: Final = f"""
     SELECT coalesce(max(extract(epoch FROM now() - coalesce(s.resuming_since, s.restarted_at,
             s.created_at))) FILTER (WHERE s.requested = 'run'

@@ -205,6 +205,16 @@ def test_the_version_is_told(ask):
     assert ask(lambda gateway: gateway.get_state())
 
 
+def test_code_locations_that_are_not_loaded_are_told_apart(dagster_url):
+    async def question():
+        async with graphql_gateway(dagster_url) as gateway:
+            return await gateway.get_state()
+
+    state = asyncio.run(question())
+    assert state.location_error is None
+    assert state.sync_location_error == "hubspot_deals_syncs is not loaded"
+
+
 @pytest.mark.parametrize(
     "question",
     [

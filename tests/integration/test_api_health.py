@@ -5,6 +5,7 @@ import contextlib
 import socket
 import threading
 import time
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import psycopg
@@ -13,6 +14,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import SecretStr
 
 from api import database
+from api.dagster.gateway import DagsterState
 from api.dagster.testing import InMemoryDagsterGateway
 from api.database import build_pool, read
 from api.main import create_app
@@ -130,6 +132,23 @@ def test_a_service_without_dagster_still_accepts_scans_so_it_is_healthy(database
     assert health.json()["checks"]["dagster"] == "unhealthy: Dagster connection failed"
     assert (info["is_active"], info["database_health"]) == (False, True)
     assert info["error"] == "Dagster connection failed"
+
+
+def test_without_the_code_of_syncs_the_service_is_degraded_and_no_more(database_url):
+    state = DagsterState("1", sync_location_error="hubspot_deals_syncs is not loaded")
+    with api(database_url, InMemoryDagsterGateway(state=state)) as client:
+        health = client.get("/health")
+        up = client.get("/metrics").text
+    assert health.status_code == 200
+    assert health.json()["status"] == "healthy"
+    told = health.json()["checks"]["code_location"]
+    assert told == "degraded: hubspot_deals_syncs is not loaded"
+    assert 'hubspot_deals_part_up{part="code_location"} 1.0' in up
+
+    both = replace(state, location_error="hubspot_deals is not loaded")
+    with api(database_url, InMemoryDagsterGateway(state=both)) as client:
+        told = client.get("/health").json()["checks"]["code_location"]
+    assert told == "unhealthy: hubspot_deals is not loaded"
 
 
 class Upstream(BaseHTTPRequestHandler):

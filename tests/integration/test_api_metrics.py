@@ -4,6 +4,7 @@ import json
 import re
 import threading
 import time
+from datetime import date
 from pathlib import Path
 
 import psycopg
@@ -13,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from hubspot_deals.contract import REQUEST_ID_TAG
+from hubspot_deals.sync_contract import SyncSettings
 from hubspot_deals.warehouse import signs
 from hubspot_deals.warehouse.figures import RunFigures, add_run
 from tests.integration.test_api_health import api as serve_api
@@ -75,6 +77,59 @@ def test_scans_and_secrets_are_counted_from_the_database(client):
     )
     assert found["hubspot_deals_api_pool_limit",] == 10
     assert found["hubspot_deals_api_download_files",] == 0
+
+
+def test_connections_their_syncs_and_deliveries_are_counted(client, change):
+    settings = json.dumps(SyncSettings(start_date=date(2026, 1, 1)).to_json())
+    for name, is_enabled, age in (("fresh", True, 60), ("old", True, 7_000), ("off", False, 9_999)):
+        change(
+            "INSERT INTO hubspot_deals.connections (connection_id, organization_id, settings,"
+            " is_enabled, fresh_as_of) VALUES (%s, 'org-1', %s, %s, now() - make_interval("
+            "secs => %s))",
+            *(name, settings, is_enabled, age),
+        )
+    for number, (outcome, hours) in enumerate(
+        [("completed", 99), ("failed", 5), ("completed", 3), ("completed", 2), (None, 0)]
+    ):
+        change(
+            "INSERT INTO hubspot_deals.sync_runs (connection_id, run_no, run_id, epoch, kind,"
+            " outcome, started_at) VALUES ('fresh', %s, 'run', 1, 'changes', %s,"
+            " now() - make_interval(hours => %s))",
+            *(number, outcome, hours),
+        )
+    for status, hours in (("pending", None), ("dead", 1), ("delivered", 1), ("delivered", 30)):
+        change(
+            "WITH event AS (INSERT INTO hubspot_deals.webhook_events (organization_id, type, data)"
+            " VALUES ('org-1', 'scan.completed', '{}') RETURNING event_id)"
+            " INSERT INTO hubspot_deals.webhook_deliveries (webhook_id, event_id, status, ended_at)"
+            " SELECT 'wh_1', event_id, %s, now() - make_interval(hours => %s) FROM event",
+            *(status, hours),
+        )
+    found = scrape(client)
+
+    def by(name, label):
+        return {
+            key[1][1]: value
+            for key, value in found.items()
+            if key[0] == name and key[1][0] == label
+        }
+
+    connections = by("hubspot_deals_connections", "status")
+    assert connections | {"current": 2, "paused": 1} == connections
+    assert sum(connections.values()) == 3
+    assert 6_999 < found["hubspot_deals_stalest_connection_seconds",] < 7_100
+    assert by("hubspot_deals_sync_runs", "outcome") == {
+        "completed": 2,
+        "failed": 1,
+        "running": 1,
+        "cancelled": 0,
+        "crashed": 0,
+    }
+    assert by("hubspot_deals_webhook_deliveries", "status") == {
+        "pending": 1,
+        "dead": 1,
+        "delivered": 1,
+    }
 
 
 def test_what_runs_did_is_kept_after_they_are_gone(client, accept, run_job, change):

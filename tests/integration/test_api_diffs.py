@@ -359,6 +359,8 @@ def test_a_scan_that_is_started_anew_is_told_as_what_it_still_serves(client, two
         "organization": "org-1",
         "config": Jsonb({"filters": {"properties": ["amount"]}}),
         "hash": "",
+        "request": None,
+        "trace": None,
         "key": None,
         "limit": 5,
     }

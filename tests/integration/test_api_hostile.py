@@ -280,7 +280,7 @@ def test_a_body_that_nobody_reads_does_not_go_on_for_ever(api):
     address = urlsplit(url)
     with socket.create_connection((address.hostname, address.port), timeout=20) as peer:
         peer.sendall(
-            b"GET /api/v1/scan/list HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"GET /api/v1/scan/list HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
         )
         assert read_answer(peer)[0] == 200
         for _ in range(200):
@@ -295,7 +295,10 @@ def test_a_body_that_nobody_reads_does_not_go_on_for_ever(api):
 def test_a_slow_body_is_a_408_and_keeps_nobody_waiting(api):
     url, _ = api
     address = urlsplit(url)
-    head = b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n" % START.encode()
+    head = (
+        b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        % START.encode()
+    )
     with contextlib.ExitStack() as stack:
         slow = [
             stack.enter_context(

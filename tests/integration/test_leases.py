@@ -231,7 +231,7 @@ def test_the_token_opens_only_in_its_own_row(take, accept, query, settings):
             lease.get_token(keys)
         with psycopg.connect(settings.database_url.get_secret_value()) as admin:
             admin.execute("DELETE FROM hubspot_deals.credentials WHERE scan_id = 'scan-1'")
-        with pytest.raises(CredentialError, match="start a new scan"):
+        with pytest.raises(CredentialError, match="Start a new scan"):
             lease.get_token(keys)
 
 

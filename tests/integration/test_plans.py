@@ -248,7 +248,13 @@ def stored(query):
         "SELECT table_schema, table_name FROM information_schema.tables WHERE table_type = "
         "'BASE TABLE' AND table_schema NOT IN ('pg_catalog', 'information_schema')"
     )
-    return {table: query(f'SELECT count(*) FROM "{table[0]}"."{table[1]}"') for table in tables}
+    # That somebody has asked is written down, and counted.
+    noted = {("hubspot_deals", "audit_log"), ("hubspot_deals", "rate_limits")}
+    return {
+        table: query(f'SELECT count(*) FROM "{table[0]}"."{table[1]}"')
+        for table in tables
+        if table not in noted
+    }
 
 
 def test_the_command_line_shows_the_plan(client, monkeypatch):

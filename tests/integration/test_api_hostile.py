@@ -280,7 +280,8 @@ def test_a_body_that_nobody_reads_does_not_go_on_for_ever(api):
     address = urlsplit(url)
     with socket.create_connection((address.hostname, address.port), timeout=20) as peer:
         peer.sendall(
-            b"GET /api/v1/scan/list HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"GET /api/v1/scan/list HTTP/1.1\r\nHost: localhost\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n"
         )
         assert read_answer(peer)[0] == 200
         for _ in range(200):

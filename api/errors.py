@@ -13,11 +13,6 @@ from starlette.exceptions import HTTPException
 
 from api.error_bodies import error_response, nest_faults
 from hubspot_deals.errors import (
-    ConnectionAccountError,
-    ConnectionExistsError,
-    ConnectionNotFoundError,
-    ConnectionPartitionsError,
-    ConnectionPausedError,
     DeliveryNotFoundError,
     HubSpotDealsError,
     IdempotencyConflictError,
@@ -31,6 +26,13 @@ from hubspot_deals.errors import (
     WebhookDisabledError,
     WebhookLimitError,
     WebhookNotFoundError,
+)
+from hubspot_deals.sync_errors import (
+    ConnectionAccountError,
+    ConnectionExistsError,
+    ConnectionNotFoundError,
+    ConnectionPartitionsError,
+    ConnectionPausedError,
 )
 
 logger = logging.getLogger(__name__)

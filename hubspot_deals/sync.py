@@ -16,17 +16,13 @@ import psycopg
 import pyarrow as pa
 
 from hubspot_deals.contract import Outcome
-from hubspot_deals.errors import (
-    ConfigurationError,
-    HubSpotDealsError,
-    SyncInterruptedError,
-    SyncSupersededError,
-)
+from hubspot_deals.errors import ConfigurationError, HubSpotDealsError
 from hubspot_deals.redaction import redact
 from hubspot_deals.settings import PipelineSettings
 from hubspot_deals.source.account import HubSpotAccount
 from hubspot_deals.source.client import ConnectionOptions
 from hubspot_deals.sync_contract import SyncKind
+from hubspot_deals.sync_errors import SyncInterruptedError, SyncSupersededError
 from hubspot_deals.syncing.reports import SyncReport
 from hubspot_deals.syncing.steps import SyncSteps
 from hubspot_deals.warehouse.credentials import KeyRing

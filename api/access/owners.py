@@ -10,13 +10,9 @@ from typing import Final, NamedTuple
 from api.access.actor import Actor
 from api.database import ConnectionPool, read
 from hubspot_deals.contract import SCAN_ID
-from hubspot_deals.errors import (
-    ConnectionNotFoundError,
-    HubSpotDealsError,
-    ScanNotFoundError,
-    WebhookNotFoundError,
-)
+from hubspot_deals.errors import HubSpotDealsError, ScanNotFoundError, WebhookNotFoundError
 from hubspot_deals.sync_contract import CONNECTION_ID_PATTERN
+from hubspot_deals.sync_errors import ConnectionNotFoundError
 from hubspot_deals.warehouse.owners import OwnedKind, Owner, find_owners
 
 _MOST_REMEMBERED: Final = 4_096

@@ -31,7 +31,7 @@ from api.schemas import (
     describe_error,
     error_responses,
 )
-from hubspot_deals.errors import ConnectionNotFoundError
+from hubspot_deals.sync_errors import ConnectionNotFoundError
 
 router = APIRouter(prefix="/connections", tags=["connections"], route_class=JsonRoute)
 

@@ -32,8 +32,9 @@ from api.database import ConnectionPool, read
 from api.plans.service import Planner
 from api.scans.stopper import RunStopper
 from api.schemas import Confirmation, Pagination
-from hubspot_deals.errors import ConnectionExistsError, IdempotencyConflictError
+from hubspot_deals.errors import IdempotencyConflictError
 from hubspot_deals.sync_contract import ConnectionStatus, SyncSettings
+from hubspot_deals.sync_errors import ConnectionExistsError
 from hubspot_deals.warehouse.credentials import KeyRing
 from hubspot_deals.warehouse.syncs import acceptance, overview
 from hubspot_deals.warehouse.syncs.acceptance import ConnectionChange, NewConnection

@@ -8,7 +8,7 @@ import dagster as dg
 
 from hubspot_deals.defs.failures import build_failure, secrets_kept
 from hubspot_deals.defs.resources import PipelineSettingsResource
-from hubspot_deals.errors import HubSpotDealsError, SyncSupersededError
+from hubspot_deals.errors import HubSpotDealsError
 from hubspot_deals.logs import run_logged
 from hubspot_deals.settings import PipelineSettings
 from hubspot_deals.sync import SyncOrder, run_sync
@@ -16,6 +16,7 @@ from hubspot_deals.sync_contract import CURRENT_SCHEMA, UNTIL_NOW_TAG
 from hubspot_deals.sync_defs import checks
 from hubspot_deals.sync_defs.metadata import metadata_of
 from hubspot_deals.sync_defs.partitions import build_partitions
+from hubspot_deals.sync_errors import SyncSupersededError
 from hubspot_deals.warehouse.syncs.connections import StoredConnection
 from hubspot_deals.warehouse.syncs.tallies import tally
 

@@ -18,10 +18,7 @@ import pyarrow as pa
 from pyroaring import BitMap64
 
 from hubspot_deals.contract import ScanFilters
-from hubspot_deals.errors import (
-    HubSpotRequestError,
-    WrongPortalError,
-)
+from hubspot_deals.errors import HubSpotRequestError
 from hubspot_deals.settings import PipelineSettings
 from hubspot_deals.source.account import HubSpotAccount
 from hubspot_deals.source.arrow import rows_to_arrow
@@ -49,6 +46,7 @@ from hubspot_deals.source.properties import (
 from hubspot_deals.source.search import UnsoundSearchError
 from hubspot_deals.source.stage_history import HISTORY
 from hubspot_deals.sync_contract import SyncKind
+from hubspot_deals.sync_errors import WrongPortalError
 from hubspot_deals.syncing.copying import Copy
 from hubspot_deals.syncing.details import Details, chosen
 from hubspot_deals.syncing.reports import SyncReport

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from hubspot_deals.errors import ConfigurationError, ConnectionPartitionsError
+from hubspot_deals.errors import ConfigurationError
+from hubspot_deals.sync_errors import ConnectionPartitionsError
 from hubspot_deals.warehouse.credentials import KeyRing
 from hubspot_deals.warehouse.syncs.connections import get_token, list_connections
 from hubspot_deals.warehouse.syncs.environment import (

@@ -7,9 +7,9 @@ from threading import Thread
 import pytest
 from pydantic import SecretStr
 
-from hubspot_deals.errors import (
+from hubspot_deals.errors import HubSpotAuthenticationError
+from hubspot_deals.sync_errors import (
     ConnectionNotFoundError,
-    HubSpotAuthenticationError,
     PortalTakenError,
     SyncBusyError,
     SyncSupersededError,

@@ -12,15 +12,15 @@ from psycopg.errors import UniqueViolation
 from psycopg.rows import dict_row, scalar_row
 from psycopg.types.json import Jsonb
 
-from hubspot_deals.errors import (
+from hubspot_deals.errors import IdempotencyConflictError
+from hubspot_deals.sync_contract import SyncSettings
+from hubspot_deals.sync_errors import (
     ConnectionAccountError,
     ConnectionExistsError,
     ConnectionNotFoundError,
     ConnectionPartitionsError,
     ConnectionPausedError,
-    IdempotencyConflictError,
 )
-from hubspot_deals.sync_contract import SyncSettings
 from hubspot_deals.warehouse.credentials import SealedToken
 
 _INSERT: Final = """

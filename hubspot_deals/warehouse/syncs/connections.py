@@ -9,8 +9,9 @@ import psycopg
 from psycopg.rows import dict_row
 from pydantic import SecretStr
 
-from hubspot_deals.errors import ConnectionNotFoundError, CredentialError
+from hubspot_deals.errors import CredentialError
 from hubspot_deals.sync_contract import SyncSettings
+from hubspot_deals.sync_errors import ConnectionNotFoundError
 from hubspot_deals.warehouse.connections import open_connection
 from hubspot_deals.warehouse.credentials import KeyRing, SealedToken
 

@@ -15,9 +15,10 @@ from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 from pydantic import Field, SecretStr, field_validator
 
-from hubspot_deals.errors import ConfigurationError, ConnectionExistsError
+from hubspot_deals.errors import ConfigurationError
 from hubspot_deals.settings import PREFIX, PipelineSettings, Settings, load_settings
 from hubspot_deals.sync_contract import Cadence, SyncSettings
+from hubspot_deals.sync_errors import ConnectionExistsError
 from hubspot_deals.warehouse.connections import server_options
 from hubspot_deals.warehouse.credentials import KeyRing, SealedToken
 from hubspot_deals.warehouse.syncs.acceptance import (

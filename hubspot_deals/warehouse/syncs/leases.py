@@ -11,14 +11,14 @@ from psycopg import Connection
 from psycopg.rows import dict_row, scalar_row
 from pydantic import SecretStr
 
-from hubspot_deals.errors import (
-    ConfigurationError,
+from hubspot_deals.errors import ConfigurationError
+from hubspot_deals.sync_contract import SyncSettings
+from hubspot_deals.sync_errors import (
     ConnectionNotFoundError,
     SyncBusyError,
     SyncInterruptedError,
     SyncSupersededError,
 )
-from hubspot_deals.sync_contract import SyncSettings
 from hubspot_deals.warehouse.connections import open_connection
 from hubspot_deals.warehouse.heartbeats import (
     EVICTION_POLL_SECONDS,

@@ -8,7 +8,6 @@ from typing import Any, Final
 from psycopg import AsyncConnection
 from psycopg.rows import class_row, dict_row, scalar_row
 
-from hubspot_deals.errors import ConnectionNotFoundError
 from hubspot_deals.sync_contract import (
     ConnectionFacts,
     ConnectionStatus,
@@ -16,6 +15,7 @@ from hubspot_deals.sync_contract import (
     SyncSettings,
     derive_connection_status,
 )
+from hubspot_deals.sync_errors import ConnectionNotFoundError
 from hubspot_deals.warehouse.states import LEASE_SECONDS
 
 _RUN_COLUMNS: Final = (

@@ -12,8 +12,8 @@ from psycopg.types.json import Jsonb
 from pydantic import SecretStr
 
 from hubspot_deals.contract import Outcome
-from hubspot_deals.errors import PortalTakenError
 from hubspot_deals.sync_contract import SyncKind
+from hubspot_deals.sync_errors import PortalTakenError
 from hubspot_deals.warehouse.connections import open_connection
 from hubspot_deals.warehouse.syncs.leases import SyncLease
 from hubspot_deals.warehouse.syncs.states import IS_SYNCING, write_state

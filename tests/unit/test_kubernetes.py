@@ -13,7 +13,10 @@ from dagster_k8s.container_context import K8sContainerContext
 from dagster_k8s.job import construct_dagster_k8s_job
 from kubernetes.client import ApiClient
 
+from api.settings import ApiSettings
 from hubspot_deals.contract import CODE_LOCATION, JOB_NAME
+from hubspot_deals.sync_contract import SYNC_LOCATION
+from hubspot_deals.sync_defs.upkeep import SyncServerAddress
 from tests.unit.test_docs import ROOT, variables_of_the_code
 
 FOLDER = ROOT / "deploy" / "kubernetes"
@@ -23,7 +26,7 @@ VALUES = yaml.safe_load((FOLDER / "dagster-values.yaml").read_text())
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 IMAGE = f"registry.example/hubspot-deals:{PROJECT['version']}"
 INSTANCE = yaml.safe_load((FOLDER / "dagster.yaml").read_text())
-(DEPLOYMENT,) = VALUES["dagster-user-deployments"]["deployments"]
+DEPLOYMENT, SYNC_DEPLOYMENT = VALUES["dagster-user-deployments"]["deployments"]
 
 
 def manifests():
@@ -115,6 +118,7 @@ def chart_pods():
         chart_pod(VALUES["dagsterWebserver"], "webserver", env=VALUES["dagsterWebserver"]["env"]),
         chart_pod(VALUES["dagsterDaemon"], "daemon", env=VALUES["dagsterDaemon"]["env"]),
         chart_pod(DEPLOYMENT, "code-server", args=DEPLOYMENT["dagsterApiGrpcArgs"]),
+        chart_pod(SYNC_DEPLOYMENT, "sync-server", args=SYNC_DEPLOYMENT["codeServerArgs"]),
     ]
 
 
@@ -132,7 +136,7 @@ def pods(tmp_path):
 @pytest.mark.parametrize("version", VERSIONS)
 def test_everything_is_valid_by_the_schemas_of_kubernetes(version, tmp_path):
     everything = [*manifests(), *chart_pods(), launched_job(tmp_path)]
-    assert len(everything) == 17
+    assert len(everything) == 18
     for found in everything:
         kubernetes_validate.validate(found, version, strict=True)
 
@@ -145,7 +149,7 @@ def test_a_wrong_word_would_be_found():
 
 
 def test_every_pod_meets_the_restricted_standard(pods):
-    assert len(pods) == 6
+    assert len(pods) == 7
     for spec in pods:
         context = spec["securityContext"]
         assert context["runAsNonRoot"] is True
@@ -222,18 +226,32 @@ def test_that_configuration_is_the_one_that_dagsters_pods_have(tmp_path):
     assert config["job_namespace"] == overlay["namespace"]
 
 
-def test_dagster_is_of_the_version_and_finds_the_code_location():
+def test_dagster_is_of_the_version_and_finds_the_code_locations():
     (pinned,) = [each for each in PROJECT["dependencies"] if each.startswith("dagster==")]
     version = pinned.removeprefix("dagster==")
     for file in (FOLDER / "dagster-values.yaml", ROOT / "docs" / "deployment.md"):
         assert f"--version {version} " in file.read_text()
     assert DEPLOYMENT["dagsterApiGrpcArgs"][-2:] == ["--location-name", CODE_LOCATION]
-    (server,) = VALUES["dagsterWebserver"]["workspace"]["servers"]
-    assert server == {
-        "host": DEPLOYMENT["name"],
-        "port": DEPLOYMENT["port"],
-        "name": CODE_LOCATION,
-    }
+    assert SYNC_DEPLOYMENT["codeServerArgs"][-2:] == ["--location-name", SYNC_LOCATION]
+    assert VALUES["dagsterWebserver"]["workspace"]["servers"] == [
+        {"host": each["name"], "port": each["port"], "name": name}
+        for each, name in ((DEPLOYMENT, CODE_LOCATION), (SYNC_DEPLOYMENT, SYNC_LOCATION))
+    ]
+    # It asks itself to load the connections anew, at the address that it has by default.
+    assert SYNC_DEPLOYMENT["port"] == SyncServerAddress.model_fields["sync_server_port"].default
+    (rule,) = named("NetworkPolicy", "code-server")["spec"]["ingress"]
+    ports = [each["port"] for each in rule["ports"]]
+    assert ports == [DEPLOYMENT["port"], SYNC_DEPLOYMENT["port"]]
+
+
+def test_the_api_is_the_images_command_and_reaches_the_receivers_of_webhooks():
+    (container,) = pod_spec(named("Deployment", "api"))["containers"]
+    assert not container.keys() & {"command", "args"}
+    settings = named("ConfigMap", "hubspot-deals")["data"]
+    assert settings["HUBSPOT_DEALS_ENVIRONMENT"] == "production"
+    outside = named("NetworkPolicy", "api")["spec"]["egress"][-1]
+    allowed = {int(port) for port in ApiSettings.model_fields["webhook_ports"].default.split(",")}
+    assert allowed <= {each["port"] for each in outside["ports"]}
 
 
 def test_policies_and_services_find_the_pods_that_they_name():

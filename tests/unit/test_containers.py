@@ -109,6 +109,16 @@ def test_the_image_is_no_root_and_has_each_folder_that_compose_mounts():
     assert {f if f.startswith("/") else f"/app/{f}" for f in made} == folders
 
 
+def test_the_api_bounds_its_clients_and_asks_who_they_are():
+    (command,) = re.findall(r"^CMD (.*)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    words = yaml.safe_load(command)
+    assert words[words.index("--http") + 1] == "api.edge.protocol:BoundedProtocol"
+    assert "--no-server-header" in words
+    # The image's command is the API's, here as in Kubernetes.
+    assert "command" not in SERVICES["api"]
+    assert COMPOSE["x-environment"][f"{PREFIX}ENVIRONMENT"] == "production"
+
+
 def test_every_setting_of_the_example_environment_reaches_the_containers():
     given = COMPOSE["x-environment"]
     for name, service in OURS.items():

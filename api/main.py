@@ -1,5 +1,6 @@
 """Puts the REST facade together: `uvicorn api.main:create_app --factory`."""
 
+from functools import cache, partial
 from typing import Final
 
 from fastapi import APIRouter, FastAPI
@@ -114,8 +115,8 @@ def build_app(lifespan: Lifespan | None = None, *, cors_origins: str = "") -> Fa
     if cors_origins:
         allow_origins(app, cors_origins)
     app.add_middleware(RequestEnvelope, meter=app.state.meter)
-    document = build_openapi(app)
-    app.openapi = lambda: document  # type: ignore[method-assign]
+    # When it is first asked for: it takes as long as all the rest.
+    app.openapi = cache(partial(build_openapi, app))  # type: ignore[method-assign]
     return app
 
 

@@ -12,7 +12,7 @@ from urllib.parse import quote_from_bytes
 
 from fastapi import Request
 
-from api.schemas import MAX_OFFSET
+from api.schemas import MAX_OFFSET, Pagination
 from hubspot_deals.redaction import redact
 
 _VERSION: Final = 1
@@ -81,6 +81,17 @@ def page_headers(
     if next_cursor is not None:
         headers["Link"] = link_to_next(request, next_cursor)
     return headers
+
+
+def headers_of(request: Request, shown: Pagination) -> dict[str, str]:
+    """Return what headers say of a page whose body has its place, too."""
+    return page_headers(
+        request,
+        limit=shown.limit,
+        offset=shown.offset,
+        total=shown.total,
+        next_cursor=shown.next_cursor,
+    )
 
 
 def link_to_next(request: Request, cursor: str) -> str:

@@ -1,6 +1,5 @@
-"""Writes the OpenAPI document: `python -m api.openapi [FILE]`, to `openapi.json` by default."""
+"""Writes the OpenAPI document to `openapi.json`: `python -m api.openapi`."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,5 @@ def dump_openapi(document: dict[str, Any]) -> bytes:
     return orjson.dumps(document, option=options)
 
 
-def main(arguments: list[str]) -> None:
-    """Write the document of the application as it is now."""
-    target = Path(arguments[0] if arguments else "openapi.json")
-    target.write_bytes(dump_openapi(build_app().openapi()))
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    Path("openapi.json").write_bytes(dump_openapi(build_app().openapi()))

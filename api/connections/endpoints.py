@@ -18,7 +18,7 @@ from api.connections.schemas import (
     SyncRunPage,
 )
 from api.connections.service import Connections, Place
-from api.cursors import Cursor, mark_of, page_headers
+from api.cursors import Cursor, headers_of, mark_of
 from api.errors import query_faults, shorten
 from api.json_body import JsonRoute
 from api.scans.endpoints import IdempotencyKey
@@ -27,7 +27,6 @@ from api.schemas import (
     Answer,
     Confirmation,
     OrganizationId,
-    Pagination,
     describe_error,
     error_responses,
 )
@@ -140,7 +139,7 @@ async def list_connections(  # noqa: PLR0913, PLR0917 - one parameter per parame
     organizations = caller.organizations_within(organization_id)
     mark = mark_of("connections", None if organizations is None else tuple(organizations))
     page = await connections.page(organizations, _place(limit, mark, cursor))
-    response.headers.update(_headers(request, page.pagination))
+    response.headers.update(headers_of(request, page.pagination))
     return Answer(data=page)
 
 
@@ -185,7 +184,7 @@ async def list_sync_runs(  # noqa: PLR0913, PLR0917 - one parameter per paramete
     """List a connection's runs, newest first."""
     mark = mark_of("sync_runs", connection_id)
     page = await connections.page_of_runs(connection_id, _place(limit, mark, cursor))
-    response.headers.update(_headers(request, page.pagination))
+    response.headers.update(headers_of(request, page.pagination))
     return Answer(data=page)
 
 
@@ -223,13 +222,3 @@ def _place(limit: int, mark: bytes, text: str | None) -> Place:
     if text is not None and (after is None or after.mark != mark):
         raise query_faults((("cursor",), "Pass a page's nextCursor back unchanged, to its list"))
     return Place(limit, mark, after)
-
-
-def _headers(request: Request, shown: Pagination) -> dict[str, str]:
-    return page_headers(
-        request,
-        limit=shown.limit,
-        offset=shown.offset,
-        total=shown.total,
-        next_cursor=shown.next_cursor,
-    )

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response, status
 from pydantic import AfterValidator
 
 from api.access.actor import Calling
-from api.cursors import Cursor, page_headers
+from api.cursors import Cursor, headers_of
 from api.dependencies import Keys, Pool, ScanId, Settings
 from api.errors import query_faults
 from api.json_body import JsonRoute
@@ -146,16 +146,7 @@ async def list_scans(  # noqa: PLR0913, PLR0917 - one parameter per parameter of
             text = "Pass a page's nextCursor back unchanged, with the same organizationId, and no "
             raise query_faults((("cursor",), text + "offset"))
     page = await service.page_of_scans(pool, organizations, limit=limit, offset=offset, after=after)
-    shown = page.pagination
-    response.headers.update(
-        page_headers(
-            request,
-            limit=shown.limit,
-            offset=shown.offset,
-            total=shown.total,
-            next_cursor=shown.next_cursor,
-        )
-    )
+    response.headers.update(headers_of(request, page.pagination))
     return Answer(data=page)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Depends, Path, Query, Request, Response, status
 
 from api.access.actor import Calling
-from api.cursors import Cursor, page_headers
+from api.cursors import Cursor, headers_of
 from api.dependencies import Keys, Pool
 from api.errors import query_faults, shorten
 from api.json_body import JsonRoute
@@ -15,7 +15,6 @@ from api.schemas import (
     Answer,
     Confirmation,
     OrganizationFilter,
-    Pagination,
     describe_error,
     error_responses,
 )
@@ -119,7 +118,7 @@ async def list_webhooks(  # noqa: PLR0913, PLR0917 - one parameter per parameter
     organizations = caller.organizations_within(organization_id)
     after = _read_cursor(cursor, service.list_mark(organizations))
     page = await service.page_of_webhooks(pool, organizations, limit=limit, after=after)
-    _add_headers(request, response, page.pagination)
+    response.headers.update(headers_of(request, page.pagination))
     return Answer(data=page)
 
 
@@ -179,7 +178,7 @@ async def list_deliveries(  # noqa: PLR0913, PLR0917 - one parameter per paramet
     page = await service.page_of_deliveries(
         pool, webhook_id, status=delivery_status, limit=limit, after=after
     )
-    _add_headers(request, response, page.pagination)
+    response.headers.update(headers_of(request, page.pagination))
     return Answer(data=page)
 
 
@@ -201,15 +200,3 @@ def _read_cursor(text: str | None, mark: bytes) -> Cursor | None:
     if (cursor := service.read_cursor(text, mark)) is None:
         raise query_faults((("cursor",), _WRONG_CURSOR))
     return cursor
-
-
-def _add_headers(request: Request, response: Response, shown: Pagination) -> None:
-    response.headers.update(
-        page_headers(
-            request,
-            limit=shown.limit,
-            offset=shown.offset,
-            total=shown.total,
-            next_cursor=shown.next_cursor,
-        )
-    )

@@ -16,8 +16,8 @@ from hubspot_deals.sync_errors import (
     WrongPortalError,
 )
 from hubspot_deals.syncing.steps import SyncSteps
-from hubspot_deals.warehouse.connections import open_connection
 from hubspot_deals.warehouse.syncs import runs
+from hubspot_deals.warehouse.syncs.launches import end_lost_runs, find_gaps
 from hubspot_deals.warehouse.syncs.leases import hold_sync_lease
 from hubspot_deals.warehouse.syncs.removal import remove_connection_data
 from hubspot_sandbox.testing import SandboxProcess
@@ -39,15 +39,6 @@ def living():
 def account(database_url, living):
     with synced(database_url, living, chunk_rows=100) as account:
         yield account
-
-
-def plain(account):
-    return open_connection(account.settings.database_url)
-
-
-def lost_runs(account):
-    with plain(account) as connection:
-        return runs.find_lost_runs(connection)
 
 
 def live(account, hours=1.0, seed=1, **rates):
@@ -113,8 +104,8 @@ def test_a_missed_day_is_made_up_for_by_the_next_sync(account):
     assert not account.faults()
     assert account.state["cursor"] >= before + 30 * hour
     account.sync(window=(before, before + hour))
-    with plain(account) as connection:
-        holes = runs.missing_windows(connection, account.name)
+    stretch = (account.name, before, before + 30 * hour)
+    holes = find_gaps(account.settings.database_url, [stretch])[account.name]
     assert holes[0] == (before + hour, before + 29 * hour)
 
 
@@ -230,9 +221,8 @@ def test_an_interrupt_is_a_cancellation_only_if_it_was_meant(account, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         account.sync()
     assert account.last_run["outcome"] is None
-    [lost] = lost_runs(account)
-    assert runs.mark_lost_run(account.settings.database_url, lost)
-    assert not runs.mark_lost_run(account.settings.database_url, lost)
+    assert end_lost_runs(account.settings.database_url) == [account.last_run["run_id"]]
+    assert not end_lost_runs(account.settings.database_url)
     assert account.last_run["outcome"] == "crashed"
     with pytest.raises(KeyboardInterrupt):
         account.sync(is_cancelled=lambda: True)
@@ -242,8 +232,8 @@ def test_an_interrupt_is_a_cancellation_only_if_it_was_meant(account, monkeypatc
 def test_a_run_at_work_is_not_lost(account):
     with hold_sync_lease(account.settings.database_url, account.name) as lease:
         runs.begin_run(lease, "run", "changes", (None, None))
-        assert not lost_runs(account)
-    assert len(lost_runs(account)) == 1
+        assert not end_lost_runs(account.settings.database_url)
+    assert len(end_lost_runs(account.settings.database_url)) == 1
 
 
 def test_a_token_of_another_account_changes_nothing(account):

@@ -8,9 +8,11 @@ from typing import Any, Final
 from psycopg.rows import dict_row
 from pydantic import SecretStr
 
+from hubspot_deals.sync_contract import SyncOutcome
 from hubspot_deals.warehouse.connections import open_connection
 from hubspot_deals.warehouse.states import LEASE_SECONDS
 from hubspot_deals.warehouse.syncs.connections import StoredConnection, connection_of
+from hubspot_deals.warehouse.syncs.runs import GONE
 from hubspot_deals.warehouse.syncs.states import IS_SYNCING
 
 _SILENT_SECONDS: Final = 2 * LEASE_SECONDS
@@ -58,8 +60,7 @@ _GAPS: Final = """
 
 
 _END_LOST: Final = f"""
-    UPDATE hubspot_deals.sync_runs r SET outcome = 'crashed', ended_at = now(),
-        error_message = 'The worker was gone before it could say how it ended.'
+    UPDATE hubspot_deals.sync_runs r SET outcome = %s, ended_at = now(), error_message = %s
     FROM hubspot_deals.connections c
     WHERE c.connection_id = r.connection_id AND r.outcome IS NULL
         AND (NOT {IS_SYNCING} OR c.heartbeat_at < now() - interval '{_SILENT_SECONDS} seconds')
@@ -151,7 +152,7 @@ def end_lost_runs(database_url: SecretStr) -> list[str]:
     takes it away from a worker that is frozen.
     """
     with open_connection(database_url) as connection:
-        ended = connection.execute(_END_LOST)
+        ended = connection.execute(_END_LOST, (SyncOutcome.CRASHED, GONE))
         return [run_id for (run_id,) in ended]
 
 

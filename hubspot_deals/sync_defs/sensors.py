@@ -23,7 +23,7 @@ def build_sensors(
         return upkeep_sensors
     known = frozenset(connection.connection_id for connection in connections)
 
-    @dg.sensor(jobs=list(sync_jobs), minimum_interval_seconds=10, default_status=_RUNNING)
+    @dg.sensor(jobs=list(sync_jobs), minimum_interval_seconds=5, default_status=_RUNNING)
     def launch_due_syncs(
         context: dg.SensorEvaluationContext, pipeline: PipelineSettingsResource
     ) -> dg.SensorResult | dg.SkipReason:

@@ -11,7 +11,7 @@ import pytest
 from hubspot_deals.launcher.folder import LauncherFolder
 from hubspot_sandbox.testing import GOOD_TOKEN, SandboxControl
 
-SECONDS = 90
+SECONDS = 240
 _RUNS = """query($tags: [ExecutionTag!]) { runsOrError(filter: {tags: $tags}) { ... on Runs {
     results { runId status jobName tags { key value } } } } }"""
 _BACKFILL = """mutation($params: LaunchBackfillParams!) {

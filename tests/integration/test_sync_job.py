@@ -145,6 +145,14 @@ def test_two_ticks_launch_once(connect, tick):
     assert tick() == []
 
 
+def test_a_wish_is_granted_at_once_when_the_run_before_has_ended(connect, tick, carry_out, change):
+    connect()
+    assert carry_out(tick()[0]).success
+    change("UPDATE hubspot_deals.connections SET sync_wanted_at = now()")
+    assert len(tick()) == 1
+    assert tick() == []
+
+
 def test_a_run_that_has_not_ended_is_waited_for(connect, tick, instance, released):
     connect()
     instance.add_run(

@@ -33,13 +33,13 @@ def begin_run(
             " window_start, window_end) VALUES (%s, %s, %s, %s, %s, %s, %s)",
             (lease.connection_id, lease.run_no, run_id, lease.epoch, kind, *window),
         )
-        if kind is not SyncKind.BACKFILL:
-            # That reads nothing newer, and leaves the wish for a sync to the run after it.
-            cursor.execute(
-                "UPDATE hubspot_deals.connections SET sync_wanted_at = NULL"
-                " WHERE connection_id = %s",
-                (lease.connection_id,),
-            )
+        # The launch has been heard of. A backfill reads nothing newer, and leaves the wish for a
+        # sync to the run after it.
+        cursor.execute(
+            "UPDATE hubspot_deals.connections SET launch_claimed_until = NULL,"
+            " sync_wanted_at = CASE WHEN %s THEN sync_wanted_at END WHERE connection_id = %s",
+            (kind is SyncKind.BACKFILL, lease.connection_id),
+        )
 
 
 def claim_portal(lease: SyncLease, portal_id: int) -> None:

@@ -148,7 +148,9 @@ def psql_call(
     """Return psql's arguments, which every user can read, and its environment."""
     address, password = split_password(url)
     environment = dict(caller) | ({} if password is None else {"PGPASSWORD": password})
-    return [str(program), address, *(["--command", statement] if statement else [])], environment
+    # An answer that was asked for in one line is not to wait for a key in a pager.
+    once = ["--pset", "pager=off", "--command", statement] if statement else []
+    return [str(program), address, *once], environment
 
 
 @contextmanager

@@ -70,6 +70,9 @@ def update(  # noqa: PLR0913 - one parameter per option
     """Change a webhook; what is not named stays."""
     wanted = {"url": url, "events": list(events) or None, "enabled": enabled}
     body = {name: value for name, value in wanted.items() if value is not None}
+    if not body:
+        msg = "Say what to change."
+        raise click.UsageError(msg)
     answer = command_line.service().call("PATCH", f"webhooks/{webhook_id}", body)
     echo_confirmation(answer | {"message": "changed"}, webhook_id, as_json=as_json)
 
@@ -160,6 +163,7 @@ def _echo_secret(answer: dict[str, Any], *, as_json: bool) -> None:
         echo_json(created)
     else:
         click.echo(f"{created['webhookId']}\n{created['secret']}")
+        click.echo("Keep the secret now: it is not shown again.", err=True)
 
 
 def _text(value: object) -> object:

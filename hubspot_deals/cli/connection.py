@@ -208,7 +208,7 @@ def update(  # noqa: PLR0913 - one parameter per option
 @json_option
 @pass_command_line
 def remove(command_line: CommandLine, *, connection_id: str, yes: bool, as_json: bool) -> None:
-    """Remove a connection with its token and everything that it has kept."""
+    """Remove a connection with its token and all that it has kept."""
     if not yes:
         question = f"Remove connection {connection_id} with everything that it has kept?"
         click.confirm(question, abort=True, err=True)

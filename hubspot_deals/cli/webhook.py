@@ -10,7 +10,7 @@ from hubspot_deals.cli.settings import CommandLine, pass_command_line
 _TEST_EVENTS = "scan.completed, scan.*, * and so on; repeat the option for more."
 
 
-@click.group()
+@click.group(short_help="Tell URLs what becomes of scans.")
 def webhook() -> None:
     """Tell URLs what becomes of scans; see, test and replay what was sent to them."""
 
@@ -29,7 +29,7 @@ def create(
     events: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Subscribe a URL; prints its secret, which is not shown again."""
+    """Subscribe a URL and print its secret, this once."""
     body = {"organizationId": organization, "url": url, "events": list(events)}
     _echo_secret(command_line.service().call("POST", "webhooks", body), as_json=as_json)
 
@@ -101,7 +101,7 @@ def remove(command_line: CommandLine, *, webhook_id: str, as_json: bool) -> None
 def rotate_secret(
     command_line: CommandLine, *, webhook_id: str, overlap_hours: int, as_json: bool
 ) -> None:
-    """Replace the secret; prints the new one, which is not shown again."""
+    """Replace the secret and print the new one, this once."""
     path, body = f"webhooks/{webhook_id}/rotate-secret", {"overlapHours": overlap_hours}
     _echo_secret(command_line.service().call("POST", path, body), as_json=as_json)
 

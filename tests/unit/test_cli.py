@@ -319,6 +319,14 @@ def test_help_names_the_exit_codes() -> None:
     assert "Exit codes:" in run(FakeService(), "--help").stdout
 
 
+@pytest.mark.parametrize("group", [(), ("scan",), ("connection",), ("webhook",), ("keys",)])
+def test_help_says_what_each_command_does_without_breaking_off(group: tuple[str, ...]) -> None:
+    said = run(FakeService(), *group, "--help", env={"COLUMNS": "80"}).stdout
+
+    (_, *commands) = said.partition("Commands:")
+    assert "..." not in "".join(commands)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

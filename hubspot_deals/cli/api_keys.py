@@ -16,7 +16,7 @@ _MOST_DAYS: Final = 36_500
 _LONGEST: Final = 255
 
 
-@click.group()
+@click.group(short_help="Make, list and revoke keys of the REST API.")
 def keys() -> None:
     """Make, list and revoke keys of the REST API, in HUBSPOT_DEALS_DATABASE_URL."""
 

@@ -12,7 +12,7 @@ from hubspot_deals.warehouse.audit_log import AuditEntry, AuditFilter, find_entr
 _MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"])
 
 
-@click.command()
+@click.command(short_help="Show the newest entries of the audit log.")
 @click.option("--actor", help="key:ID, jwt:SUBJECT, open or operator.")
 @click.option("--action", help="Such as start_scan, get_result_page, download_table, create_key.")
 @click.option("--organization", "organization_id", help="Whose scan it was.")

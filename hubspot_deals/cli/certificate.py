@@ -27,7 +27,7 @@ class NotCompleteError(PermanentError):
         super().__init__(f"Scan {scan_id} is not complete, or its tables are not what was read.")
 
 
-@click.command()
+@click.command(short_help="Prove that a scan is whole and unchanged.")
 @click.argument("scan_id")
 @json_option
 @pass_command_line

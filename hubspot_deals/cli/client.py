@@ -23,6 +23,9 @@ _PLAN_SECONDS: Final = 120.0
 _AUDIT_SECONDS: Final = 600.0
 """Every row is read for it, and few audits go on at a time."""
 
+_ADDRESS: Final = "HUBSPOT_DEALS_API_URL names another one."
+_KEY: Final = "Put one into HUBSPOT_DEALS_API_KEY; `hubspot-deals keys create` makes one."
+
 Params = dict[str, str | int]
 Verb = Literal["pause", "resume", "cancel"]
 SyncVerb = Literal["sync", "pause", "resume"]
@@ -33,8 +36,8 @@ class ServiceUnreachableError(TransientError):
 
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(
-            f"The API at {url} cannot be reached ({reason}). Start it with `hubspot-deals up`, or "
-            "set HUBSPOT_DEALS_API_URL."
+            f"The API at {url} cannot be reached ({reason}). Start it with `hubspot-deals up`. "
+            f"{_ADDRESS}"
         )
 
 
@@ -309,11 +312,14 @@ class ServiceClient:
 
     def _refusal(self, status: int, body: dict[str, Any] | None) -> HubSpotDealsError:
         if body is None:
-            return ServiceFailedError(self.url, status, "the answer is not JSON")
+            reason = "the answer is not JSON. Is this the address of the REST API?"
+            return ServiceFailedError(self.url, status, f"{reason} {_ADDRESS}")
         # FastAPI's own errors, of a path that is not this API's, say `detail`.
         message = str(body.get("message") or body.get("error") or body.get("detail") or status)
         if httpx.codes.is_server_error(status):
             return ServiceFailedError(self.url, status, message)
+        if status == HTTPStatus.UNAUTHORIZED:
+            message = f"{message}. {_KEY}"
         faults = list(_faults(body.get("validation_errors")))
         # The message repeats the faults as one line of nested text; they get lines of their own.
         return RequestRefusedError(

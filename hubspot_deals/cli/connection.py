@@ -13,6 +13,7 @@ from hubspot_deals.cli.output import (
     echo_table,
     enumerate_names,
     json_option,
+    readable_moment,
 )
 from hubspot_deals.cli.settings import CommandLine, pass_command_line
 from hubspot_deals.sync_contract import OBJECTS, Cadence
@@ -124,6 +125,10 @@ def create(  # noqa: PLR0913 - one parameter per option
     if not as_json:
         for warning in created["warnings"]:
             click.echo(f"warning: {warning}", err=True)
+        if created["enabled"]:
+            made = created["connectionId"]
+            text = f"Its first load begins within a minute: hubspot-deals connection show {made}"
+            click.echo(text, err=True)
 
 
 @connection.command(name="list")
@@ -150,12 +155,12 @@ def list_connections(
             found["connectionId"],
             found["organizationId"],
             found["status"],
-            found["freshAsOf"],
+            readable_moment(found["freshAsOf"]),
             found["settings"]["cadence"],
         )
         for found in page["connections"]
     )
-    echo_table(("connection", "organization", "status", "fresh as of", "cadence"), rows)
+    echo_table(("connection", "organization", "status", "fresh as of, UTC", "cadence"), rows)
     _echo_end(page, len(page["connections"]))
 
 
@@ -203,7 +208,7 @@ def update(  # noqa: PLR0913 - one parameter per option
 @json_option
 @pass_command_line
 def remove(command_line: CommandLine, *, connection_id: str, yes: bool, as_json: bool) -> None:
-    """Remove a connection with its token and everything that it has kept."""
+    """Remove a connection with its token and all that it has kept."""
     if not yes:
         question = f"Remove connection {connection_id} with everything that it has kept?"
         click.confirm(question, abort=True, err=True)
@@ -225,9 +230,19 @@ def runs(
     if as_json:
         echo_json(page)
         return
-    columns = ("runNo", "kind", "outcome", "startedAt", "duration", "readUntil", "errorMessage")
-    rows = ([run[column] for column in columns] for run in page["runs"])
-    echo_table(("run", "kind", "outcome", "started", "seconds", "read until", "error"), rows)
+    rows = (
+        (
+            run["runNo"],
+            run["kind"],
+            run["outcome"],
+            readable_moment(run["startedAt"]),
+            run["duration"] and f"{run['duration']:.1f}",
+            readable_moment(run["readUntil"]),
+            run["errorMessage"],
+        )
+        for run in page["runs"]
+    )
+    echo_table(("run", "kind", "outcome", "started, UTC", "seconds", "read until", "error"), rows)
     _echo_end(page, len(page["runs"]))
 
 

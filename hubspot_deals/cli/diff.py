@@ -15,7 +15,7 @@ _NAMES: Final = ("dealname", "amount", "dealstage")
 """What is shown of a deal that is only in one of the scans."""
 
 
-@click.command()
+@click.command(short_help="Show what changed between two scans.")
 @click.argument("old")
 @click.argument("new")
 @click.option(

@@ -2,8 +2,8 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -28,7 +28,7 @@ from hubspot_deals.cli.client import (
     ServiceUnreachableError,
 )
 from hubspot_deals.cli.settings import CommandLine, pass_command_line
-from hubspot_deals.errors import PermanentError
+from hubspot_deals.errors import ConfigurationError, PermanentError
 from hubspot_deals.exports.order import ExportFormat
 
 _POLL_SECONDS: Final = 0.5
@@ -105,7 +105,8 @@ def download(  # noqa: PLR0913 - one parameter per option
             progress.update(task, description=what, completed=received, total=total)
 
         target = Target(service, scan_id, form, params)
-        path, manifest = fetch(target, output, show)
+        with _writing(output):
+            path, manifest = fetch(target, output, show)
     if not quiet:
         rows, size = f"{manifest['rowCount']:,} rows", f"{manifest['bytes']:,} bytes"
         click.echo(f"{path}: {rows}, {size}, sha256 {manifest['sha256']}")
@@ -167,6 +168,16 @@ class PartFile:
         with self.path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return digest == str(manifest["sha256"])
+
+
+@contextmanager
+def _writing(output: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or output or "The file"
+        msg = f"{where} cannot be written: {error.strerror}. --output names another file."
+        raise ConfigurationError(msg) from None
 
 
 def fetch(target: Target, output: Path | None, show: Show) -> tuple[Path, dict[str, Any]]:

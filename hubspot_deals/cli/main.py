@@ -1,6 +1,5 @@
 """The `hubspot-deals` command group and the one place where an error becomes an exit code."""
 
-import sys
 from http import HTTPStatus
 from typing import Final
 
@@ -46,6 +45,7 @@ Exit codes:
   4  there is no such scan or connection
   5  the id, account or idempotency key is taken; a rerun replaced the result being read; the
      connection is paused, or may not be changed like that
+  130  interrupted
 """
 
 
@@ -58,6 +58,9 @@ class _Group(click.Group):
         except HubSpotDealsError as error:
             click.echo(f"Error: {error}", err=True)
             ctx.exit(exit_code(error))
+        except KeyboardInterrupt:
+            # Before click makes it an exit code of 1, which says that a scan failed.
+            ctx.exit(_INTERRUPTED)
 
 
 @click.group(cls=_Group, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
@@ -109,7 +112,4 @@ def exit_code(error: HubSpotDealsError) -> int:
 def main() -> None:
     """Run the command line."""
     install()
-    try:
-        cli(prog_name="hubspot-deals")
-    except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
+    cli(prog_name="hubspot-deals")

@@ -10,6 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from hubspot_deals.contract import ScanStatus
 
@@ -57,9 +58,12 @@ def echo_table(
     """Print rows for a person to read; long cells are cut."""
     table = Table(title=title or None, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
     for column in columns:
-        table.add_column(column, no_wrap=True)
+        table.add_column(column)
     for row in rows:
-        table.add_row(*(_cell(value, cell_width) for value in row))
+        # Of columns that may wrap the widest gives way first; their cells are cut all the same.
+        table.add_row(
+            *(Text(_cell(value, cell_width), no_wrap=True, overflow="ellipsis") for value in row)
+        )
     # Without a terminal there is no width to fit into.
     width = None if Console().is_terminal else _FILE_WIDTH
     Console(markup=False, highlight=False, width=width).print(table)
@@ -69,6 +73,11 @@ def enumerate_names(names: Sequence[object]) -> str:
     """Return the first names with commas between them, and a sign that there are more."""
     more = ", …" if len(names) > _NAMES else ""
     return ", ".join(map(str, names[:_NAMES])) + more
+
+
+def readable_moment(moment: str | None) -> str | None:
+    """Return a moment of the API, which is UTC, without what a table has no room for."""
+    return moment and moment[: len("2026-11-23T21:35:23")].replace("T", " ")
 
 
 def echo_scan(scan: Scan) -> None:

@@ -9,7 +9,14 @@ from uuid import UUID, uuid5
 import click
 
 from hubspot_deals.cli.asking import AskedScan, scan_options
-from hubspot_deals.cli.output import echo_json, echo_scan, echo_table, follow, json_option
+from hubspot_deals.cli.output import (
+    echo_json,
+    echo_scan,
+    echo_table,
+    follow,
+    json_option,
+    readable_moment,
+)
 from hubspot_deals.cli.settings import CommandLine, pass_command_line
 from hubspot_deals.contract import ScanStatus
 from hubspot_deals.errors import PermanentError
@@ -57,12 +64,12 @@ def start(
     scan_id = scan_id or new_scan_id("scan")
     token = command_line.access_token(asked.token_file)
     message = command_line.service().start_scan(asked.config(scan_id), token, idempotency_key)
+    if as_json and not watch:
+        echo_json({"scanId": scan_id, "message": message})
+    elif not as_json:
+        click.echo(f"{scan_id}: {message}", err=watch)
     if watch:
         _watch(command_line, scan_id, as_json=as_json)
-    elif as_json:
-        echo_json({"scanId": scan_id, "message": message})
-    else:
-        click.echo(f"{scan_id}: {message}")
 
 
 @scan.command()
@@ -98,14 +105,19 @@ def list_scans(
     if as_json:
         echo_json(page)
         return
-    columns = ("scanId", "organizationId", "status", "recordsExtracted", "startTime", "endTime")
-    rows = ([_readable(found.get(column)) for column in columns] for found in page["scans"])
-    echo_table(("scan", "organization", "status", "records", "started", "ended"), rows)
+    rows = (
+        (
+            found["scanId"],
+            found["organizationId"],
+            found["status"],
+            f"{found.get('recordsExtracted') or 0:,}",
+            readable_moment(found.get("startTime")),
+            readable_moment(found.get("endTime")),
+        )
+        for found in page["scans"]
+    )
+    echo_table(("scan", "organization", "status", "records", "started, UTC", "ended"), rows)
     click.echo(f"{len(page['scans'])} of {page['pagination']['total']}")
-
-
-def _readable(value: object) -> object:
-    return f"{value:,}" if isinstance(value, int) else value
 
 
 def new_scan_id(prefix: str) -> str:
@@ -120,7 +132,15 @@ def scan_id_of_key(organization: str, idempotency_key: str) -> str:
 
 def _watch(command_line: CommandLine, scan_id: str, *, as_json: bool) -> None:
     service = command_line.service()
-    ended = follow(lambda: service.get_scan(scan_id), lambda: None, quiet=as_json)
+    try:
+        ended = follow(lambda: service.get_scan(scan_id), lambda: None, quiet=as_json)
+    except KeyboardInterrupt:
+        click.echo(
+            f"\nScan {scan_id} goes on: hubspot-deals scan watch {scan_id} follows it, "
+            f"hubspot-deals scan cancel {scan_id} ends it.",
+            err=True,
+        )
+        raise
     if as_json:
         echo_json(ended)
     else:

@@ -93,8 +93,13 @@ class CommandLine:
         It is never an argument, which every user of the machine could read.
         """
         if token_file is not None:
-            with click.open_file(token_file) as handle:
-                return SecretStr(handle.read().strip())
+            try:
+                with click.open_file(token_file) as handle:
+                    return SecretStr(handle.read().strip())
+            except (OSError, UnicodeError) as error:
+                reason = getattr(error, "strerror", None) or "it is no text"
+                msg = f"The token cannot be read from --token-file {token_file}: {reason}."
+                raise ConfigurationError(msg) from None
         if self.settings.access_token is not None:
             return self.settings.access_token
         if sys.stdin.isatty():

@@ -23,7 +23,7 @@ _DATA_DIR = click.option(
 )
 
 
-@click.command()
+@click.command(short_help="Start the whole service on this machine.")
 @click.option(
     "--api-port", type=_PORT, default=DEFAULT_API_PORT, show_default=True, help="0: any free one."
 )
@@ -101,7 +101,7 @@ def up(  # noqa: PLR0913 - one parameter per option
     )
 
 
-@click.command()
+@click.command(short_help="Show a whole scan on this machine, then end.")
 @_DATA_DIR
 @click.option(
     "--deals", type=_COUNT, default=25_000, show_default=True, help="Deals in the sandbox."
@@ -117,6 +117,7 @@ def demo(command_line: CommandLine, *, data_dir: Path | None, deals: int) -> Non
 
 @click.command(
     add_help_option=False,
+    short_help="Run the sandbox HubSpot alone.",
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
@@ -126,7 +127,10 @@ def sandbox(*, arguments: tuple[str, ...]) -> None:
     os.execv(sys.executable, command)  # noqa: S606 - becomes the sandbox, signals included
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
+@click.command(
+    short_help="Run SQL on the running stack, or open psql.",
+    context_settings={"ignore_unknown_options": True},
+)
 @click.argument("statement", required=False)
 @pass_command_line
 def sql(command_line: CommandLine, *, statement: str | None) -> None:
@@ -148,7 +152,9 @@ def psql_call(
     """Return psql's arguments, which every user can read, and its environment."""
     address, password = split_password(url)
     environment = dict(caller) | ({} if password is None else {"PGPASSWORD": password})
-    return [str(program), address, *(["--command", statement] if statement else [])], environment
+    # An answer that was asked for in one line is not to wait for a key in a pager.
+    once = ["--pset", "pager=off", "--command", statement] if statement else []
+    return [str(program), address, *once], environment
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from hubspot_deals.cli.settings import CommandLine, pass_command_line
 _TEST_EVENTS = "scan.completed, scan.*, * and so on; repeat the option for more."
 
 
-@click.group()
+@click.group(short_help="Tell URLs what becomes of scans.")
 def webhook() -> None:
     """Tell URLs what becomes of scans; see, test and replay what was sent to them."""
 
@@ -29,7 +29,7 @@ def create(
     events: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Subscribe a URL; prints its secret, which is not shown again."""
+    """Subscribe a URL and print its secret, this once."""
     body = {"organizationId": organization, "url": url, "events": list(events)}
     _echo_secret(command_line.service().call("POST", "webhooks", body), as_json=as_json)
 
@@ -70,6 +70,9 @@ def update(  # noqa: PLR0913 - one parameter per option
     """Change a webhook; what is not named stays."""
     wanted = {"url": url, "events": list(events) or None, "enabled": enabled}
     body = {name: value for name, value in wanted.items() if value is not None}
+    if not body:
+        msg = "Say what to change."
+        raise click.UsageError(msg)
     answer = command_line.service().call("PATCH", f"webhooks/{webhook_id}", body)
     echo_confirmation(answer | {"message": "changed"}, webhook_id, as_json=as_json)
 
@@ -98,7 +101,7 @@ def remove(command_line: CommandLine, *, webhook_id: str, as_json: bool) -> None
 def rotate_secret(
     command_line: CommandLine, *, webhook_id: str, overlap_hours: int, as_json: bool
 ) -> None:
-    """Replace the secret; prints the new one, which is not shown again."""
+    """Replace the secret and print the new one, this once."""
     path, body = f"webhooks/{webhook_id}/rotate-secret", {"overlapHours": overlap_hours}
     _echo_secret(command_line.service().call("POST", path, body), as_json=as_json)
 
@@ -160,6 +163,7 @@ def _echo_secret(answer: dict[str, Any], *, as_json: bool) -> None:
         echo_json(created)
     else:
         click.echo(f"{created['webhookId']}\n{created['secret']}")
+        click.echo("Keep the secret now: it is not shown again.", err=True)
 
 
 def _text(value: object) -> object:

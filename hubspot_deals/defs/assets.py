@@ -42,6 +42,7 @@ _ORIGINAL_RUN_TAGS = ("dagster/parent_run_id", "dagster/root_run_id")
 
 hubspot_account = dg.AssetSpec(
     "hubspot_account",
+    deps=["hubspot"],
     group_name=GROUP,
     description="The HubSpot account that a scan's access token opens.",
     kinds={"hubspot"},

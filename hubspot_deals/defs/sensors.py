@@ -68,6 +68,7 @@ def decide_next_step(status: dg.DagsterRunStatus | None, seconds_since_change: f
 
 @dg.sensor(
     job=scan_deals,
+    description="Launches scans that wait, and those whose worker died or that rested until now.",
     minimum_interval_seconds=5,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
@@ -208,7 +209,11 @@ def _build_request(scan: WaitingScan) -> dg.RunRequest:
     )
 
 
-@dg.sensor(minimum_interval_seconds=10, default_status=dg.DefaultSensorStatus.RUNNING)
+@dg.sensor(
+    description="Deletes what removed scans have left, and what has been kept long enough.",
+    minimum_interval_seconds=10,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
 def remove_scans(
     context: dg.SensorEvaluationContext, pipeline: PipelineSettingsResource
 ) -> dg.SkipReason:

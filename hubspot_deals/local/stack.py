@@ -193,17 +193,11 @@ def running_stack(
 ) -> Iterator[Stack]:
     """Start the stack, hand it over when it is ready, and leave nothing of it behind."""
     checkout_folder()
-    api_port, dagster_port = choose_ports(
-        {"--api-port": options.api_port, "--dagster-port": options.dagster_port}
-    )
-    options = replace(options, api_port=api_port, dagster_port=dagster_port)
-    if options.database_url is not None:
-        check_database(libpq_url(options.database_url))
-    if options.hubspot_url is not None:
-        options = replace(options, hubspot_url=check_hubspot_url(options.hubspot_url))
     folder = DataFolder(options.data_dir.absolute())
     folder.create()
+    # First of all: who starts a second stack should hear of the first one, not of its ports.
     with folder.locked():
+        options = _checked(options)
         folder.withdraw()
         guard = Guard.start(folder.stack_file, checkout_folder())
         stack = Stack(folder, Supervisor(folder, tell, checkpoint, guard))
@@ -214,3 +208,15 @@ def running_stack(
         finally:
             stack.stop()
             folder.withdraw()
+
+
+def _checked(options: StackOptions) -> StackOptions:
+    """Return the options with ports chosen; raises ConfigurationError where one cannot be met."""
+    api_port, dagster_port = choose_ports(
+        {"--api-port": options.api_port, "--dagster-port": options.dagster_port}
+    )
+    if options.database_url is not None:
+        check_database(libpq_url(options.database_url))
+    if options.hubspot_url is not None:
+        options = replace(options, hubspot_url=check_hubspot_url(options.hubspot_url))
+    return replace(options, api_port=api_port, dagster_port=dagster_port)

@@ -23,7 +23,12 @@ def build_sensors(
         return upkeep_sensors
     known = frozenset(connection.connection_id for connection in connections)
 
-    @dg.sensor(jobs=list(sync_jobs), minimum_interval_seconds=5, default_status=_RUNNING)
+    @dg.sensor(
+        jobs=list(sync_jobs),
+        description="Launches first loads, wanted syncs, and what was missed or failed.",
+        minimum_interval_seconds=5,
+        default_status=_RUNNING,
+    )
     def launch_due_syncs(
         context: dg.SensorEvaluationContext, pipeline: PipelineSettingsResource
     ) -> dg.SensorResult | dg.SkipReason:
@@ -34,7 +39,12 @@ def build_sensors(
         """
         return launching.launch_due(context, pipeline.resolve().database_url, known)
 
-    @dg.sensor(jobs=list(analysis_jobs), minimum_interval_seconds=60, default_status=_RUNNING)
+    @dg.sensor(
+        jobs=list(analysis_jobs),
+        description="Has the views drawn and checked: after a connection's first load, and daily.",
+        minimum_interval_seconds=60,
+        default_status=_RUNNING,
+    )
     def analyse_connections(
         context: dg.SensorEvaluationContext, pipeline: PipelineSettingsResource
     ) -> dg.SensorResult:
@@ -45,7 +55,11 @@ def build_sensors(
         """
         return watching.launch_analyses(context, pipeline.resolve().database_url, known)
 
-    @dg.sensor(minimum_interval_seconds=60, default_status=_RUNNING)
+    @dg.sensor(
+        description="Repeats the checks that time alone can break. Launches nothing.",
+        minimum_interval_seconds=60,
+        default_status=_RUNNING,
+    )
     def watch_connections(
         context: dg.SensorEvaluationContext, pipeline: PipelineSettingsResource
     ) -> dg.SensorResult:
@@ -56,7 +70,11 @@ def build_sensors(
 
 
 def _reloading_sensor(loaded: str) -> dg.SensorDefinition:
-    @dg.sensor(minimum_interval_seconds=30, default_status=_RUNNING)
+    @dg.sensor(
+        description="Loads these definitions anew when connections have changed. Launches nothing.",
+        minimum_interval_seconds=30,
+        default_status=_RUNNING,
+    )
     def follow_connections(pipeline: PipelineSettingsResource) -> dg.SkipReason:
         """Load these definitions anew when connections have come, gone or changed."""
         return upkeep.reload_if_changed(pipeline.resolve().database_url, loaded)
@@ -65,7 +83,11 @@ def _reloading_sensor(loaded: str) -> dg.SensorDefinition:
 
 
 def _removing_sensor() -> dg.SensorDefinition:
-    @dg.sensor(minimum_interval_seconds=30, default_status=_RUNNING)
+    @dg.sensor(
+        description="Deletes what removed connections have left. Launches nothing.",
+        minimum_interval_seconds=30,
+        default_status=_RUNNING,
+    )
     def remove_connections(
         context: dg.SensorEvaluationContext, pipeline: PipelineSettingsResource
     ) -> dg.SkipReason:

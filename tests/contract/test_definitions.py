@@ -3,13 +3,17 @@
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 
 import pytest
 
 from hubspot_deals.contract import JOB_NAME, SCANS_PARTITIONS, TABLE_NAMES
 from hubspot_deals.definitions import build_definitions
 from hubspot_deals.defs.resources import PipelineSettingsResource
+from hubspot_deals.sync_contract import SyncSettings
+from hubspot_deals.sync_definitions import build_sync_definitions
 from hubspot_deals.tables import TABLES
+from hubspot_deals.warehouse.syncs.connections import StoredConnection
 
 REQUIRED = {
     "HUBSPOT_DEALS_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing",
@@ -90,3 +94,27 @@ def _resource():
         request_timeout_seconds=1,
         retry_seconds=1,
     )
+
+
+def test_every_sensor_says_what_it_does_in_the_ui():
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    settings = SyncSettings(start_date=moment.date())
+    connection = StoredConnection(
+        seq=1,
+        connection_id="acme",
+        organization_id="o",
+        name="",
+        portal_id=None,
+        settings=settings,
+        is_enabled=True,
+        created_at=moment,
+        updated_at=moment,
+        fresh_as_of=None,
+        account=None,
+    )
+    scans = build_definitions(_resource()).get_repository_def().sensor_defs
+    syncs = build_sync_definitions(_resource(), [connection]).get_repository_def().sensor_defs
+
+    said = {sensor.name: sensor.description for sensor in [*scans, *syncs]}
+    assert len(said) == 7
+    assert all(said.values()), said

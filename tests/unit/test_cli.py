@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from api.testing import serve
 from hubspot_deals.cli.client import ServiceClient
+from hubspot_deals.cli.output import echo_table
 from hubspot_deals.cli.stack import psql_call
 from hubspot_deals.local.ports import free_ports
 from hubspot_deals.local.readiness import check_hubspot_url
@@ -214,6 +215,59 @@ def test_start_can_watch_and_names_the_reason_of_a_failure() -> None:
     assert "Error: Scan s1 failed: no scope" in result.stderr
 
 
+def test_who_stops_watching_is_told_that_the_scan_goes_on() -> None:
+    service = FakeService()
+
+    def interrupt(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/status"):
+            raise KeyboardInterrupt
+        return service(request)
+
+    arguments = ("scan", "start", "--watch", "--token-file", "-")
+    result = run(interrupt, *arguments, input=TOKEN)
+
+    scan_id = json.loads(service.requests[0].content)["config"]["scanId"]
+    assert result.exit_code == 130
+    assert f"{scan_id}: accepted" in result.stderr
+    assert f"hubspot-deals scan watch {scan_id}" in result.stderr
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
+def test_a_token_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "token"
+    if content is not None:
+        file.write_bytes(content)
+
+    result = run(FakeService(), "scan", "start", "--token-file", str(file))
+
+    assert result.exit_code == 2
+    assert f"cannot be read from --token-file {file}" in result.stderr
+
+
+def test_an_address_of_something_else_is_named() -> None:
+    page = FakeService(refusal=httpx.Response(200, text="<html>Dagster</html>"))
+
+    result = run(page, "scan", "list")
+
+    assert "Is this the address of the REST API? HUBSPOT_DEALS_API_URL" in result.stderr
+
+
+def test_a_narrow_terminal_takes_from_the_widest_column(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+
+    echo_table(
+        ("scan", "status", "records"), [("s" * 30 + "x" * 30, "completed", "25,000")], "", 60
+    )
+
+    shown = capsys.readouterr().out
+    assert "completed" in shown
+    assert "25,000" in shown
+    assert "xxx…" in shown
+
+
 def test_list_shows_scans() -> None:
     result = run(FakeService(), "scan", "list", "--organization", "o")
 
@@ -234,7 +288,9 @@ def test_sql_without_a_stack_says_so() -> None:
 def test_sql_hands_psql_the_password_where_other_users_cannot_read_it(url: str) -> None:
     arguments, environment = psql_call(Path("/bin/psql"), url, "SELECT 1", {"HOME": "/h"})
 
-    assert arguments == ["/bin/psql", "postgresql://u@h:5/d?a=b", "--command", "SELECT 1"]
+    address, *once = arguments[1:]
+    assert (arguments[0], address) == ("/bin/psql", "postgresql://u@h:5/d?a=b")
+    assert once == ["--pset", "pager=off", "--command", "SELECT 1"]
     assert environment == {"HOME": "/h", "PGPASSWORD": TOKEN}
 
 
@@ -261,6 +317,14 @@ def test_a_proxy_does_not_come_between_the_command_line_and_loopback(
 
 def test_help_names_the_exit_codes() -> None:
     assert "Exit codes:" in run(FakeService(), "--help").stdout
+
+
+@pytest.mark.parametrize("group", [(), ("scan",), ("connection",), ("webhook",), ("keys",)])
+def test_help_says_what_each_command_does_without_breaking_off(group: tuple[str, ...]) -> None:
+    said = run(FakeService(), *group, "--help", env={"COLUMNS": "80"}).stdout
+
+    (_, *commands) = said.partition("Commands:")
+    assert "..." not in "".join(commands)
 
 
 @pytest.mark.parametrize(
@@ -294,4 +358,5 @@ def test_a_missing_key_is_a_refused_request() -> None:
 
     result = run(service, "scan", "list")
 
-    assert (result.exit_code, result.stderr) == (2, f"Error: {text}\n")
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"Error: {text}. Put one into HUBSPOT_DEALS_API_KEY")

@@ -39,7 +39,7 @@ RUN = {
     "kind": "changes",
     "outcome": "completed",
     "startedAt": "2026-01-02T00:00:00.000Z",
-    "duration": 1.5,
+    "duration": 1.2345,
     "readUntil": None,
     "errorMessage": None,
 }
@@ -107,6 +107,7 @@ def test_a_creation_sends_what_the_options_say_and_shows_the_connection(tmp_path
     assert "failing, a run is at work" in result.stdout
     assert "hourly from 2024-01-01, UTC" in result.stdout
     assert "warning: The token lacks" in result.stderr
+    assert "hubspot-deals connection show acme" in result.stderr
     assert TOKEN not in result.output
 
 
@@ -175,8 +176,8 @@ def test_runs_are_a_table():
 
     result = run(service, "connection", "runs", "acme", "--limit", "5")
 
-    assert "completed" in result.stdout
-    assert "1 of 9" in result.stdout
+    for text in ("completed", "2026-01-02 00:00:00", "1.2 ", "1 of 9"):
+        assert text in result.stdout
     assert "--cursor" not in result.stdout
     (request,) = service.requests
     assert str(request.url).endswith("/connections/acme/runs?limit=5")

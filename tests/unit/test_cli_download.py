@@ -185,3 +185,13 @@ def test_standard_output_is_no_place_for_a_download(tmp_path) -> None:
     assert result.exit_code == 2
     assert "--output is a file" in result.output
     assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path) -> None:
+    (tmp_path / "file").touch()
+
+    result = run(FileService(), "csv", "-o", "file/deals.csv")
+
+    assert result.exit_code == 2
+    assert "cannot be written" in result.output
+    assert "--output" in result.output

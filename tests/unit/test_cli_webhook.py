@@ -74,6 +74,23 @@ def test_each_command_asks_the_api_and_shows_its_answer(arguments, sent, shown):
     assert as_json == ANSWERS[request.method, request.url.path.removeprefix("/api/v1")]
 
 
+def test_a_secret_is_told_from_what_is_said_about_it():
+    def service(request):
+        return httpx.Response(201, json={"success": True, "data": ANSWERS["POST", "/webhooks"]})
+
+    result = run(service, "webhook", "create", "https://r.example/")
+
+    assert result.stdout == "wh_1\nwhsec_new\n"
+    assert "not shown again" in result.stderr
+
+
+def test_a_change_of_nothing_is_wrong_usage():
+    result = run(lambda _: httpx.Response(500), "webhook", "update", "wh_1")
+
+    assert result.exit_code == 2
+    assert "Say what to change" in result.stderr
+
+
 def test_an_id_cannot_lead_to_another_path():
     requests = []
 

@@ -9,7 +9,7 @@ import pytest
 
 from api.settings import ApiSettings
 from hubspot_deals import contract, sync_contract
-from hubspot_deals.cli.main import main
+from hubspot_deals.cli.main import cli
 from hubspot_deals.cli.rotate import RotationSettings
 from hubspot_deals.cli.settings import CommandLineSettings
 from hubspot_deals.launcher.storage_settings import StorageSettings
@@ -124,7 +124,7 @@ def test_pages_name_settings_files_and_commands_that_exist():
 
 def is_command(words):
     """Tell whether there is such a command; a word behind one without others is its argument."""
-    command = main
+    command = cli
     for word in words.split():
         if not isinstance(command, click.Group):
             return True

@@ -1,4 +1,5 @@
 import json
+import socket
 import stat
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from pydantic import SecretStr
 
 from hubspot_deals.errors import ConfigurationError
 from hubspot_deals.local.folder import DataFolder, StackRunningError
+from hubspot_deals.local.stack import StackOptions, running_stack
 from hubspot_deals.warehouse.credentials import KeyRing
 
 
@@ -27,6 +29,16 @@ def test_a_folder_serves_one_stack_at_a_time(folder: DataFolder) -> None:
         pass
     with folder.locked():
         pass
+
+
+def test_who_starts_a_second_stack_hears_of_the_first_and_not_of_its_ports(
+    folder: DataFolder,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as api, folder.locked():
+        second = StackOptions(folder.path, api_port=api.getsockname()[1])
+        refused = pytest.raises(StackRunningError, match="already running")
+        with refused, running_stack(second, print, lambda: None):
+            pytest.fail("it started")
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import psycopg
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from api.error_bodies import error_response, nest_faults
 from hubspot_deals.errors import (
@@ -43,6 +44,7 @@ _LONGEST_COLUMNS: Final = 2_000
 _LONGEST_PATH: Final = 300
 _NOT_FOUND: Final = 404
 _METHOD_NOT_ALLOWED: Final = 405
+_METHODS: Final = ("GET", "POST", "PATCH", "DELETE")
 
 
 class DagsterUnavailableError(TransientError):
@@ -323,9 +325,11 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
     if isinstance(error, BodyError):
         return _answer_body(error)
-    headers = error.headers or {}
-    if error.status_code == _METHOD_NOT_ALLOWED and request.method == "OPTIONS":
-        return Response(status_code=204, headers={"Allow": headers.get("Allow", "")})
+    headers: Mapping[str, str] = error.headers or {}
+    if error.status_code == _METHOD_NOT_ALLOWED:
+        headers = {"Allow": _methods_of(request)}
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers=headers)
     phrase = http.HTTPStatus(error.status_code).phrase
     text = {
         404: "This path does not exist; see /docs for those that do",
@@ -335,6 +339,14 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     named = {"resource_id": shorten(request.url.path, _LONGEST_PATH)}
     more = named if error.status_code == _NOT_FOUND else {}
     return error_response(error.status_code, code, text, headers=headers, **more)
+
+
+def _methods_of(request: Request) -> str:
+    """List what the path takes: the error knows only the methods of the first route that has it."""
+    asked = {method: {**request.scope, "method": method} for method in _METHODS}
+    routes = request.app.routes
+    taken = (m for m in asked if any(r.matches(asked[m])[0] is Match.FULL for r in routes))
+    return ", ".join(taken)
 
 
 def _answer_body(error: BodyError) -> Response:

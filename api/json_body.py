@@ -55,6 +55,11 @@ class JsonRequest(Request):
         return document
 
     async def _read(self, limit: int) -> bytes:
+        # What waits for our word, or would not be read to its end, need not be sent at all.
+        is_asked = self.headers.get("expect", "").lower() == "100-continue"
+        most = limit if is_asked else limit * _DRAIN_FACTOR
+        if int(self.headers.get("content-length", "0")) > most:
+            raise _too_large(limit)
         received = bytearray()
         size = 0
         async for chunk in self.stream():
@@ -64,9 +69,12 @@ class JsonRequest(Request):
             elif size > limit * _DRAIN_FACTOR:
                 break
         if size > limit:
-            msg = f"Request body is larger than {limit} bytes"
-            raise BodyError(msg, 413)
+            raise _too_large(limit)
         return bytes(received)
+
+
+def _too_large(limit: int) -> BodyError:
+    return BodyError(f"Request body is larger than {limit} bytes", 413)
 
 
 class _Names:

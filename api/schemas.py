@@ -13,7 +13,7 @@ MAX_LIMIT: Final = 1_000
 MAX_OFFSET: Final = 2**63 - 1 - MAX_LIMIT
 """The last offset whose page still ends inside PostgreSQL's bigint."""
 
-_MOST_TEXT: Final = 255
+MOST_TEXT: Final = 255
 
 _Data = TypeVar("_Data")
 
@@ -30,9 +30,9 @@ def fault(text: str) -> PydanticCustomError:
 
 def is_plain_text(text: str) -> bool:
     """Tell whether a text has content, no control characters and a bounded length."""
-    categories = {unicodedata.category(character) for character in text[: _MOST_TEXT + 1]}
+    categories = {unicodedata.category(character) for character in text[: MOST_TEXT + 1]}
     return (
-        0 < len(text) <= _MOST_TEXT
+        0 < len(text) <= MOST_TEXT
         and not text.isspace()
         and categories.isdisjoint({"Cc", "Cs", "Zl", "Zp"})
     )
@@ -56,7 +56,7 @@ Offset = Annotated[int, Query(ge=0, le=MAX_OFFSET, description="How many entries
 OrganizationId = Annotated[
     str,
     AfterValidator(_check_organization_id),
-    Field(json_schema_extra={"minLength": 1, "maxLength": _MOST_TEXT}),
+    Field(json_schema_extra={"minLength": 1, "maxLength": MOST_TEXT}),
 ]
 OrganizationFilter = Annotated[
     OrganizationId | None,

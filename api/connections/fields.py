@@ -92,6 +92,10 @@ CadenceField = Annotated[
     str, AfterValidator(_check_cadence), Field(json_schema_extra={"enum": _CADENCES})
 ]
 TimeZone = Annotated[str, AfterValidator(_check_time_zone)]
-Objects = Annotated[list[str], Field(max_length=20), AfterValidator(_check_objects)]
+Objects = Annotated[
+    list[Annotated[str, Field(json_schema_extra={"enum": list(OBJECTS)})]],
+    Field(max_length=20),
+    AfterValidator(_check_objects),
+]
 Hours = Annotated[int, Field(ge=1, le=8_760)]
 Share = Annotated[float, Field(gt=0, le=1)]

@@ -18,9 +18,15 @@ MOST_HEADERS: Final = 100
 MOST_HEADER_BYTES: Final = 65_536
 """Of the address and all headers together."""
 
+_VERSIONS: Final = ("1.0", "1.1")
+
 
 class _TooLargeError(Exception):
     """The head of a request is larger than anybody needs."""
+
+
+class _AmbiguousError(Exception):
+    """A proxy could take a request for one to another host, or for several."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -36,6 +42,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        # Another protocol, without our bounds and headers, would answer what asks for one.
+        self.ws_protocol_class = None
         self._head_timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
@@ -79,11 +87,18 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.headers) > MOST_HEADERS or size > MOST_HEADER_BYTES:
             self._is_too_large = True
             raise _TooLargeError
+        version = self.parser.get_http_version()
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if version not in _VERSIONS or hosts > 1 or (hosts == 0 and version == _VERSIONS[-1]):
+            raise _AmbiguousError
         self._is_in_head = False
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
         super().on_headers_complete()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        self.logger.info("Upgrade to another protocol ignored: answered as HTTP/1.1")
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP, or too much of it."""
@@ -133,7 +148,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _refuse(self, status: HTTPStatus, text: str = "") -> None:
         """Hang up, with an answer unless it would be taken for that to an earlier request."""
-        if self._is_idle():
+        is_of_body = not self._is_in_head and not self._is_idle() and self.cycle.more_body
+        if is_of_body and not self.cycle.response_started and not self.pipeline:
+            # Nobody else answers this request any more.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            self.transport.write(_answer(status, text))
+        elif self._is_idle():
             self.transport.write(_answer(status, text))
         self.transport.close()
 

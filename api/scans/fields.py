@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from api.errors import SourceUnavailableError
-from api.schemas import fault, is_plain_text
+from api.schemas import MOST_TEXT, fault, is_plain_text
 from hubspot_deals.contract import ALL_PROPERTIES, DATE_FIELDS, DEALS_TYPE, SCAN_ID, SCAN_TYPES
 from hubspot_deals.redaction import hide_here
 
@@ -136,20 +136,43 @@ ScanIdField = Annotated[
     AfterValidator(_check_scan_id),
     Field(json_schema_extra={"pattern": "^[A-Za-z0-9_-]{1,255}$"}),
 ]
-ScanType = Annotated[list[Literal["user", "deals"]], BeforeValidator(_check_type)]
+ScanType = Annotated[
+    list[Literal["user", "deals"]],
+    BeforeValidator(_check_type),
+    Field(json_schema_extra={"minItems": 1, "maxItems": 1}),
+]
 AccessToken = Annotated[
     SecretStr,
     AfterValidator(_check_token),
-    Field(json_schema_extra={"minLength": _TOKEN_LENGTHS[0], "maxLength": _TOKEN_LENGTHS[1]}),
+    Field(
+        json_schema_extra={
+            "minLength": _TOKEN_LENGTHS[0],
+            "maxLength": _TOKEN_LENGTHS[1],
+            "pattern": "^[!-~]*$",
+        }
+    ),
 ]
 TenantUrl = Annotated[str, AfterValidator(_check_url), Field(json_schema_extra={"format": "uri"})]
 Properties = Annotated[
-    list[Annotated[str, AfterValidator(_check_property)]],
+    list[
+        Annotated[
+            str,
+            AfterValidator(_check_property),
+            Field(json_schema_extra={"pattern": rf"^({_PROPERTY.pattern}|\{ALL_PROPERTIES})$"}),
+        ]
+    ],
     Field(max_length=MOST_PROPERTIES),
     AfterValidator(_check_properties),
 ]
 UserNames = Annotated[
-    list[Annotated[str, AfterValidator(_check_user)]], Field(max_length=_MOST_USERS)
+    list[
+        Annotated[
+            str,
+            AfterValidator(_check_user),
+            Field(json_schema_extra={"minLength": 1, "maxLength": MOST_TEXT}),
+        ]
+    ],
+    Field(max_length=_MOST_USERS),
 ]
 Day = Annotated[date | None, BeforeValidator(_parse_day)]
 DateField = Annotated[

@@ -5,8 +5,10 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from api.connections.schemas import ConnectionCreate, ConnectionPatch
+from api.errors import SourceUnavailableError
 from api.main import build_app
 from api.openapi import dump_openapi
 from api.scans.schemas import ScanCreate
@@ -141,6 +143,46 @@ def test_the_example_of_the_request_is_a_valid_request(document):
     (example,) = document["components"]["schemas"]["ScanCreate"]["examples"]
 
     assert ScanCreate.model_validate(example).to_config().scan_id == "hubspot-deals-scan-2025-001"
+
+
+@pytest.mark.parametrize(
+    ("place", "samples"),
+    [
+        (("auth", "accessToken"), ["pat-na1-0123", "pat na1-0123", "pat-na1-é123", "~" * 10]),
+        (("filters", "properties"), ["amount", "*", "hs_1", "Amount", "a-b", "", "a" * 101]),
+        (("type",), ["user", "deals", "calendar"]),
+        (("user_upns",), ["a@example.com", "", "a" * 256]),
+    ],
+)
+def test_the_document_allows_of_a_text_what_the_service_accepts(document, place, samples):
+    schemas = document["components"]["schemas"]
+    schema = schemas["ConfigCreate"]["properties"][place[0]]
+    for name in place[1:]:
+        (reference,) = [one for one in schema.get("anyOf", [schema]) if "$ref" in one]
+        schema = schemas[reference["$ref"].rpartition("/")[2]]["properties"][name]
+    (schema,) = [one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"]
+    is_list = schema["type"] == "array"
+    form = schema["items"] if is_list else schema
+
+    for text in samples:
+        value = [text] if is_list else text
+        request = {"scanId": "a", "organizationId": "b", "type": ["user"]}
+        request["auth"] = {"accessToken": "pat-na1-0123"}
+        request |= {place[0]: {place[1]: value} if place[1:] else value}
+        is_allowed = (
+            form.get("minLength", 0) <= len(text) <= form.get("maxLength", len(text))
+            and re.search(form.get("pattern", ""), text) is not None
+            and text in form.get("enum", [text])
+        )
+        assert is_accepted({"config": request}) is is_allowed, text
+
+
+def is_accepted(request):
+    try:
+        ScanCreate.model_validate(request)
+    except (ValidationError, SourceUnavailableError):
+        return False
+    return True
 
 
 @pytest.mark.parametrize("path", ["/docs", "/api/v1/docs", "/redoc"])

@@ -16,6 +16,7 @@ from hubspot_sandbox.__main__ import main, read_tokens
 from hubspot_sandbox.config import ALL_SCOPES
 from hubspot_sandbox.direct import DEALS
 from hubspot_sandbox.testing import GOOD_TOKEN, SandboxError, SandboxProcess
+from tests.pace import within
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +47,14 @@ def test_it_stops_at_once_and_cleanly_even_with_a_request_under_way() -> None:
         )
         started = time.monotonic()
         assert process.stop() == 0
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < within(3)
     assert process.complaints == ""
 
 
 def test_a_million_deals_start_in_seconds() -> None:
     started = time.monotonic()
     with SandboxProcess(deals=1_000_000) as big:
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < within(10)
         assert big.control.state()["live"] == 1_000_000
 
 

@@ -22,6 +22,7 @@ from api.testing import serve
 from benchmarks.serving_data import BIG_SCAN, COLUMNS, add_deals
 from hubspot_deals.cli.main import cli
 from tests.conftest import TEST_KEYS
+from tests.pace import within
 
 FORMATS = {
     "json": ("json", "application/json"),
@@ -147,7 +148,7 @@ def test_nobody_waits_for_a_workbook_to_hear_that_it_is_being_written(client, da
     answer = client.get(path_of("excel", "/manifest"))
     head = client.head(path_of("excel"))
 
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < within(2)
     assert (answer.status_code, head.status_code) == (202, 200)
     described = answer.json()["data"]
     assert (described["ready"], described["bytes"], described["sha256"]) == (False, None, None)

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from tests.integration.test_api_process import KEYS, start_api, wait_until_it_answers  # noqa: F401
+from tests.pace import within
 
 START = "/api/v1/scan/start"
 JSON = {"Content-Type": "application/json"}
@@ -154,7 +155,7 @@ def get(url, target):
 
 def assert_plain(answer, seconds):
     status, headers, body = answer
-    assert seconds < SECOND
+    assert seconds < within(SECOND)
     assert headers["content-type"] == "application/json"
     assert headers["x-content-type-options"] == "nosniff"
     assert json.loads(body).get("success", True) is (status < 400)
@@ -234,7 +235,7 @@ def test_hostile_bodies_are_refused_at_once(api, body, status):
     for _ in range(5):
         began = time.monotonic()
         answer = httpx.post(f"{url}{START}", content=body, headers=JSON, trust_env=False)
-        assert time.monotonic() - began < SECOND
+        assert time.monotonic() - began < within(SECOND)
         assert answer.status_code == status
 
     assert process.memory_info().rss - before < 64 * MEGABYTE
@@ -271,7 +272,7 @@ def test_a_body_without_end_is_refused_while_it_is_sent(api):
 
     # A sender that does not listen may lose the answer with the connection.
     assert status in {413, None}
-    assert seconds < SECOND
+    assert seconds < within(SECOND)
     assert process.memory_info().rss - before < 32 * MEGABYTE
 
 
@@ -313,10 +314,10 @@ def test_a_slow_body_is_a_408_and_keeps_nobody_waiting(api):
 
         other, seconds = get(url, b"/api/v1/scan/list")
         assert other[0] == 200
-        assert seconds < SECOND
+        assert seconds < within(SECOND)
 
         answers = [read_answer(peer) for peer in slow]
-        assert time.monotonic() - began < 1 + SECOND
+        assert time.monotonic() - began < within(1 + SECOND)
     assert {status for status, _, _ in answers} == {408}
     assert json.loads(answers[0][2])["error_code"] == "BODY_TOO_SLOW"
 
@@ -342,7 +343,7 @@ def test_a_head_that_is_too_large_is_a_431(api, head):
     assert (status, headers["connection"]) == (431, "close")
     assert json.loads(body)["error_code"] == "HEADERS_TOO_LARGE"
     assert json.loads(body)["request_id"] == headers["x-request-id"]
-    assert seconds < SECOND
+    assert seconds < within(SECOND)
     assert process.memory_info().rss - before < 16 * MEGABYTE
 
 
@@ -364,7 +365,7 @@ def test_what_is_no_http_is_a_400_that_says_so(api, request_):
     assert (status, headers["connection"]) == (400, "close")
     assert json.loads(body)["error_code"] == "BAD_REQUEST"
     assert headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
-    assert seconds < SECOND
+    assert seconds < within(SECOND)
 
 
 def test_memory_is_flat_over_a_thousand_hostile_requests(api):

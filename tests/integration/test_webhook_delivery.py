@@ -22,6 +22,7 @@ from hubspot_deals.warehouse.credentials import KeyRing
 from tests.integration import webhook_receivers as kinds
 from tests.integration.webhook_outbox import KEYS, POLICY, SCALE, Outbox, delivering, until
 from tests.integration.webhook_receivers import answering, receiving
+from tests.pace import within
 
 MOST_ATTEMPTS = len(PAUSES) + 1
 
@@ -186,7 +187,7 @@ def test_one_organization_with_many_slow_receivers_holds_nobody_else_up(api_sett
 
     began = time.monotonic()
     asyncio.run(deliver())
-    assert time.monotonic() - began < 5  # nobody waited for a timeout
+    assert time.monotonic() - began < within(5)  # nobody waited for a timeout
 
 
 def test_several_processes_share_the_work_and_send_nothing_twice(api_settings, outbox):

@@ -26,6 +26,7 @@ from hubspot_deals.source.client import ConnectionOptions, HubSpotClient
 from hubspot_deals.source.endpoints import Endpoints
 from hubspot_deals.source.governor import BURST_REQUESTS
 from hubspot_deals.source.retries import next_reset
+from tests.pace import within
 
 TOKEN = "canary-token-0123456789"
 ENDPOINTS = Endpoints.of_version("v3")
@@ -200,7 +201,7 @@ def test_an_answer_that_stays_bad_is_raised_as_what_it_is(name):
     assert "/crm/v3/objects/deals" in str(raised)
     assert len(str(raised)) < 800
     assert str(raised).isprintable()
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < within(1.5)
 
 
 def test_a_stalled_socket_is_given_up_after_its_time():
@@ -209,7 +210,7 @@ def test_a_stalled_socket_is_given_up_after_its_time():
     assert type(raised) is HubSpotUnavailableError
     assert "Timeout" in str(raised)
     assert client.counts.requests == 1
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < within(1)
 
 
 def test_a_server_that_is_not_there_is_unavailable():
@@ -315,7 +316,7 @@ def test_waiting_longer_than_allowed_is_not_begun():
     assert "wait 3600 s" in str(raised)
     assert 3_590 < (raised.free_at - datetime.now(UTC)).total_seconds() <= 3_600
     assert client.counts.requests == 1
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < within(1.5)
 
 
 @pytest.mark.parametrize("status", [423, 429, 477, 503])
@@ -326,7 +327,7 @@ def test_waiting_past_the_time_that_is_left_is_not_begun_either(status):
     assert isinstance(raised, HubSpotUnavailableError | HubSpotRateLimitError)
     assert getattr(raised, "free_at", None) is None
     assert client.counts.requests == 2
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < within(2.5)
 
 
 def test_a_budget_that_another_request_closed_counts_as_waiting_too():

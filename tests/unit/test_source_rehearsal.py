@@ -12,6 +12,7 @@ from hubspot_deals.source.governor import Budget
 from hubspot_deals.source.plan import build_plan
 from hubspot_deals.source.rehearsal import ImaginedAccount, _SkippingLoop, rehearse, scale_of
 from hubspot_deals.source.survey import _fill, tier_of
+from tests.pace import within
 
 YEAR = DateRange(date(2024, 1, 1), date(2024, 12, 31))
 SLOW = {Budget.BURST: 0.3, Budget.SEARCH: 0.4}
@@ -58,7 +59,7 @@ def test_properties_that_no_address_holds_cost_a_request_a_page():
 def test_a_big_account_is_read_by_list_and_search_at_once_in_no_time():
     began = time.monotonic()
     rehearsal = rehearsed(100_000, burst=190, latency=SLOW)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < within(5)
     assert 600 < rehearsal.lists < 750
     assert 150 < rehearsal.searches < 200
     assert 35 < rehearsal.seconds < 60

@@ -1,8 +1,9 @@
 """The audit log: what callers of the API changed and read, and what operators did to its keys."""
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, Final, Literal
 
 from psycopg import AsyncConnection, Connection
@@ -43,6 +44,10 @@ class AuditEntry:
     outcome: AuditOutcome = "begun"
     status: int | None = None
     request_id: str | None = None
+
+
+_NAMES: Final = tuple(field.name for field in fields(AuditEntry))
+_values: Final = attrgetter(*_NAMES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,10 +108,9 @@ def find_entries(
     }
     values = {name: getattr(wanted, name) for name in conditions}
     chosen = [text for name, text in conditions.items() if values[name] is not None]
-    names = ", ".join(field.name for field in fields(AuditEntry))
     cursor = connection.cursor(row_factory=class_row(AuditEntry))
     cursor.execute(
-        f"SELECT {names} FROM hubspot_deals.audit_log"
+        f"SELECT {', '.join(_NAMES)} FROM hubspot_deals.audit_log"
         f" WHERE {' AND '.join(chosen) or 'true'} ORDER BY id DESC LIMIT %(limit)s",
         {**values, "limit": limit},
     )
@@ -123,4 +127,4 @@ def delete_old_entries(connection: Connection[Any], *, days_old: int) -> int:
 
 
 def _columns(entries: Sequence[AuditEntry]) -> list[list[Any]]:
-    return [list(column) for column in zip(*map(astuple, entries), strict=True)]
+    return [list(column) for column in zip(*map(_values, entries), strict=True)]

@@ -57,6 +57,16 @@ def client(api_settings: ApiSettings, gateway: InMemoryDagsterGateway) -> Iterat
 
 
 @pytest.fixture
+def service(api_settings: ApiSettings, gateway: InMemoryDagsterGateway) -> Iterator[httpx.Client]:
+    """A client of the REST facade as it is in production: nobody is let in without a key."""
+    settings = api_settings.model_copy(
+        update={"auth_mode": "required", "environment": "production"}
+    )
+    with serve(create_app(settings, gateway=gateway)) as client:
+        yield client
+
+
+@pytest.fixture
 def database(database_url: str) -> Iterator[psycopg.Connection]:
     """A connection to the test's database."""
     with psycopg.connect(database_url, autocommit=True) as connection:

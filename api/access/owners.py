@@ -11,7 +11,7 @@ from api.access.actor import Actor
 from api.database import ConnectionPool, read
 from hubspot_deals.contract import SCAN_ID
 from hubspot_deals.errors import HubSpotDealsError, ScanNotFoundError, WebhookNotFoundError
-from hubspot_deals.sync_contract import CONNECTION_ID_PATTERN
+from hubspot_deals.sync_contract import CONNECTION_ID
 from hubspot_deals.sync_errors import ConnectionNotFoundError
 from hubspot_deals.warehouse.owners import OwnedKind, Owner, find_owners
 
@@ -33,7 +33,7 @@ class _Parameter:
 
 
 _SCAN: Final = _Parameter(OwnedKind.SCAN, SCAN_ID)
-_CONNECTION: Final = _Parameter(OwnedKind.CONNECTION, re.compile(CONNECTION_ID_PATTERN))
+_CONNECTION: Final = _Parameter(OwnedKind.CONNECTION, CONNECTION_ID)
 _WEBHOOK: Final = _Parameter(OwnedKind.WEBHOOK, re.compile(r"wh_[0-9a-f]{32}"))
 _PARAMETERS: Final[Mapping[str, _Parameter]] = {
     "scan_id": _SCAN,

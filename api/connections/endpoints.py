@@ -5,7 +5,6 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, Path, Query, Request, Response, status
 
 from api.access.actor import Calling
-from api.connections.fields import CONNECTION_ID
 from api.connections.schemas import (
     ChangedConnection,
     Connection,
@@ -30,6 +29,7 @@ from api.schemas import (
     describe_error,
     error_responses,
 )
+from hubspot_deals.sync_contract import CONNECTION_ID
 from hubspot_deals.sync_errors import ConnectionNotFoundError
 
 router = APIRouter(prefix="/connections", tags=["connections"], route_class=JsonRoute)

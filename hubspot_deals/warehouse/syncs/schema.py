@@ -34,6 +34,8 @@ SQL_TYPES: Final[Mapping[ColumnType, str]] = {
     ColumnType.JSON: "jsonb",
 }
 OWNER_COLUMNS: Final = ("organization_id", "connection_id")
+OURS: Final = "organization_id = %(organization)s AND connection_id = %(connection)s"
+"""Whether a row is a connection's, as `SyncLease.key` names it."""
 _STORED_ON: Final = dict.fromkeys(OWNER_COLUMNS, "text NOT NULL")
 
 

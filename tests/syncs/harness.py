@@ -20,8 +20,8 @@ from hubspot_deals.sync_contract import SyncSettings
 from hubspot_deals.warehouse.credentials import KeyRing
 from hubspot_deals.warehouse.syncs.connections import bound_to
 from tests.conftest import TEST_KEYS, TEST_TOKEN
+from tests.unit.living_account import differences, wrong_ends
 from tests.unit.memory_warehouse import PROPERTIES, Warehouse
-from tests.unit.test_source_syncing import differences, wrong_ends
 
 LOG = logging.getLogger("syncs")
 ORGANIZATION = "org-1"

@@ -9,6 +9,7 @@ import click
 from hubspot_deals.cli.client import SyncVerb
 from hubspot_deals.cli.output import (
     echo_confirmation,
+    echo_facts,
     echo_json,
     echo_table,
     enumerate_names,
@@ -254,7 +255,7 @@ def _echo(found: dict[str, Any], *, as_json: bool) -> None:
         return
     settings = found["settings"]
     properties = settings["properties"]
-    lines: Mapping[str, object] = {
+    lines = {
         "connection": found["connectionId"],
         "name": found["name"],
         "organization": found["organizationId"],
@@ -269,9 +270,7 @@ def _echo(found: dict[str, Any], *, as_json: bool) -> None:
         "reconciled": f"every {settings['reconcileHours']} h",
         "quota share": f"{settings['quotaShare']:g}",
     }
-    for name, value in lines.items():
-        if value:
-            click.echo(f"{name:<13} {value}")
+    echo_facts(lines)
 
 
 def _echo_end(page: Mapping[str, Any], shown: int) -> None:

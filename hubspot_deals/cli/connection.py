@@ -222,7 +222,7 @@ def runs(
     command_line: CommandLine, *, connection_id: str, limit: int, cursor: str | None, as_json: bool
 ) -> None:
     """List the runs of a connection, newest first."""
-    page = command_line.service().page_of_syncs(connection_id, limit, cursor)
+    page = command_line.service().page_of_sync_runs(connection_id, limit, cursor)
     if as_json:
         echo_json(page)
         return

@@ -9,9 +9,8 @@ from pydantic import SecretStr
 
 from hubspot_deals.sync_contract import CURRENT_SCHEMA
 from hubspot_deals.warehouse.connections import open_connection
-from hubspot_deals.warehouse.syncs.schema import CURRENT_TABLES, OURS
+from hubspot_deals.warehouse.syncs.schema import OURS, TABLE_NAMES
 
-TABLES: Final = (*CURRENT_TABLES, "deal_changes")
 _PREVIEWS: Final[Mapping[str, str]] = {
     "deals_current": "SELECT id, dealname, amount, dealstage, closedate, values_as_of"
     f" FROM {CURRENT_SCHEMA}.deals_current WHERE {OURS} LIMIT 5",
@@ -43,7 +42,8 @@ def tally(database_url: SecretStr, organization_id: str, connection_id: str) -> 
     """Count and look, all as of one moment; some 0.1 s for each million rows."""
     values = {"organization": organization_id, "connection": connection_id}
     parts = (
-        f"(SELECT count(*) FROM {CURRENT_SCHEMA}.{name} WHERE {OURS}) AS {name}" for name in TABLES
+        f"(SELECT count(*) FROM {CURRENT_SCHEMA}.{name} WHERE {OURS}) AS {name}"
+        for name in TABLE_NAMES
     )
     with open_connection(database_url) as connection, connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")

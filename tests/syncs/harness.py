@@ -197,7 +197,15 @@ def kill_often(account, rng, times, longest):
         child.kill()
         child.join()
         account.wait_for_sessions()
-        if account.last_run["outcome"] is None:
+        begun = account.rows(
+            "SELECT outcome FROM hubspot_deals.sync_runs WHERE connection_id = %s AND run_no = %s",
+            account.name,
+            account.state["run_no"],
+        )
+        if not begun:
+            # It had taken the connection up, and not yet written down that it had begun.
+            continue
+        if begun[0]["outcome"] is None:
             killed += 1
         else:
             # It was done before its end came.

@@ -46,10 +46,6 @@ class AuditEntry:
     request_id: str | None = None
 
 
-_NAMES: Final = tuple(field.name for field in fields(AuditEntry))
-_values: Final = attrgetter(*_NAMES)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditFilter:
     """Which entries are wanted; what is None does not matter."""
@@ -108,9 +104,10 @@ def find_entries(
     }
     values = {name: getattr(wanted, name) for name in conditions}
     chosen = [text for name, text in conditions.items() if values[name] is not None]
+    names = ", ".join(field.name for field in fields(AuditEntry))
     cursor = connection.cursor(row_factory=class_row(AuditEntry))
     cursor.execute(
-        f"SELECT {', '.join(_NAMES)} FROM hubspot_deals.audit_log"
+        f"SELECT {names} FROM hubspot_deals.audit_log"
         f" WHERE {' AND '.join(chosen) or 'true'} ORDER BY id DESC LIMIT %(limit)s",
         {**values, "limit": limit},
     )
@@ -127,4 +124,6 @@ def delete_old_entries(connection: Connection[Any], *, days_old: int) -> int:
 
 
 def _columns(entries: Sequence[AuditEntry]) -> list[list[Any]]:
-    return [list(column) for column in zip(*map(_values, entries), strict=True)]
+    # Not `astuple`, which makes a deep copy of each value.
+    values = attrgetter(*(field.name for field in fields(AuditEntry)))
+    return [list(column) for column in zip(*map(values, entries), strict=True)]

@@ -4,16 +4,19 @@ import base64
 import hashlib
 import struct
 import zlib
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from operator import attrgetter
+from typing import Final, TypeVar
 from urllib.parse import quote_from_bytes
 
 from fastapi import Request
 
 from api.schemas import MAX_OFFSET, Pagination
 from hubspot_deals.redaction import redact
+
+_Row = TypeVar("_Row")
 
 _VERSION: Final = 1
 _FORM: Final = struct.Struct(">Biq7s")
@@ -61,11 +64,62 @@ class Cursor:
         known = version == _VERSION and snapshot > 0 and 0 <= position <= MAX_OFFSET
         return cls(snapshot, position, mark) if known else None
 
+    @classmethod
+    def of_list(cls, text: str, mark: bytes) -> "Cursor | None":
+        """Read a cursor of the list of this mark; None for anything else."""
+        cursor = cls.from_text(text)
+        return cursor if cursor and cursor.mark == mark else None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page of a list begins, and how long it is at most; entries have numbers.
+
+    The snapshot of a cursor is the number of the entry before the page, so that newer ones do not
+    move it. Without a cursor it begins at `offset`.
+    """
+
+    limit: int
+    mark: bytes
+    """Stands for the list."""
+    after: Cursor | None
+    offset: int = 0
+
+    @property
+    def before(self) -> int | None:
+        """The number of the entry after which the page begins."""
+        return self.after.snapshot if self.after else None
+
+    def cut(
+        self,
+        found: Sequence[_Row],
+        total: int,
+        number: Callable[[_Row], int] = attrgetter("seq"),
+    ) -> tuple[Sequence[_Row], Pagination]:
+        """Cut what was read, one entry more than the limit if there is one, and describe it."""
+        rows, offset = found[: self.limit], self.after.position if self.after else self.offset
+        following = None
+        if len(found) > self.limit:
+            following = Cursor(number(rows[-1]), offset + len(rows), self.mark).to_text()
+        return rows, Pagination(
+            total=total,
+            limit=self.limit,
+            offset=offset,
+            has_more=following is not None,
+            returned=len(rows),
+            next_cursor=following,
+        )
+
 
 @lru_cache(maxsize=1024)
 def mark_of(*parts: Hashable) -> bytes:
     """Return what only a list of the same parts has; they are told apart by `repr`."""
     return hashlib.blake2b(repr(parts).encode(), digest_size=7).digest()
+
+
+def mark_of_list(name: str, organizations: Sequence[str] | None) -> bytes:
+    """Return what the list of these organizations' things (None: everybody's) has."""
+    return mark_of(name, None if organizations is None else tuple(organizations))
 
 
 def page_headers(

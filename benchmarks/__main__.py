@@ -25,7 +25,7 @@ _TITLES: Final = {
     "worker": "A worker beside a bare loop",
     "launch": "Starting scans, beside Dagster's own launcher",
     "serving": "Serving, beside bare ASGI apps",
-    "edge": "Counting requests, beside not counting them",
+    "edge": "Guarding pages, beside an API that asks nobody",
     "downloads": "Downloads of a million deals",
     "audits": "Audits of a million deals",
     "diffs": "Diffs of two scans of 100,000 deals",

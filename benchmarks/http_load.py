@@ -22,13 +22,18 @@ class HttpError(RuntimeError):
 
 
 class Connection:
-    """One keep-alive connection with at most one request under way."""
+    """One keep-alive connection with at most one request under way.
+
+    A user in its address, as in `http://KEY@127.0.0.1:8000`, is sent along as API key.
+    """
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self.socket = socket.create_connection((parts.hostname, parts.port), _SILENCE_SECONDS)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._head = f" HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode()
+        key = f"X-API-Key: {parts.username}\r\n" if parts.username else ""
+        host = f"{parts.hostname}:{parts.port}"
+        self._head = f" HTTP/1.1\r\nHost: {host}\r\n{key}\r\n".encode()
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._filled = 0
         self._body = self._end = 0

@@ -191,13 +191,14 @@ def _measure(where: Servers, deals: int) -> Repetition:
 
 
 def _cpu(where: Servers) -> dict[str, float]:
-    """CPU seconds that each process and its children have spent so far."""
-    spent = {}
-    for name, pid in where.pids.items():
-        process = psutil.Process(pid)
-        times = [one.cpu_times() for one in (process, *process.children())]
-        spent[name] = sum(one.user + one.system for one in times)
-    return spent
+    return {name: cpu_seconds(pid) for name, pid in where.pids.items()}
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU seconds that a process and its children have spent so far."""
+    process = psutil.Process(pid)
+    times = [one.cpu_times() for one in (process, *process.children())]
+    return sum(one.user + one.system for one in times)
 
 
 def _cost(before: dict[str, float], after: dict[str, float], name: str, load: Load) -> float:

@@ -15,13 +15,12 @@ from datetime import datetime
 import psycopg
 import pyarrow as pa
 
-from hubspot_deals.contract import Outcome
 from hubspot_deals.errors import ConfigurationError, HubSpotDealsError
 from hubspot_deals.redaction import redact
 from hubspot_deals.settings import PipelineSettings
 from hubspot_deals.source.account import HubSpotAccount
 from hubspot_deals.source.client import ConnectionOptions
-from hubspot_deals.sync_contract import SyncKind
+from hubspot_deals.sync_contract import SyncKind, SyncOutcome
 from hubspot_deals.sync_errors import SyncInterruptedError, SyncSupersededError
 from hubspot_deals.syncing.reports import SyncReport
 from hubspot_deals.syncing.steps import SyncSteps
@@ -130,7 +129,7 @@ def _recorded_end(
             _end(
                 lease,
                 report,
-                Outcome.FAILED,
+                SyncOutcome.FAILED,
                 f"Unexpected {type(error).__name__}; its run in Dagster has the details.",
             )
             raise
@@ -140,17 +139,17 @@ def _recorded_end(
         _end(
             lease,
             report,
-            Outcome.CANCELLED if is_superseded else Outcome.FAILED,
+            SyncOutcome.CANCELLED if is_superseded else SyncOutcome.FAILED,
             redact(str(reason)),
         )
         raise reason from error
     except BaseException:  # an interrupt
         # Without this the next run takes it for a crash.
         if is_cancelled():
-            _end(lease, report, Outcome.CANCELLED, None)
+            _end(lease, report, SyncOutcome.CANCELLED, None)
         raise
 
 
-def _end(lease: SyncLease, report: SyncReport, outcome: Outcome, message: str | None) -> None:
+def _end(lease: SyncLease, report: SyncReport, outcome: SyncOutcome, message: str | None) -> None:
     with suppress(psycopg.Error, ConfigurationError):
         runs.end_run(lease, outcome, message, report.to_json())

@@ -1,5 +1,6 @@
 """What the processes agree on about connections and their syncs. It imports no framework."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -19,7 +20,8 @@ OBJECTS: Final = ("owners", "pipelines", "stage_history", "associations")
 """What a sync keeps current beside the deals, if it is wanted."""
 START_DAYS: Final = 90
 """How long before its creation a connection's partitions begin, unless somebody says."""
-CONNECTION_ID_PATTERN: Final = r"[a-z][a-z0-9_]{0,62}"
+CONNECTION_ID: Final = re.compile(r"[a-z][a-z0-9_]{0,62}", re.ASCII)
+"""The form of a connection id; always used with `fullmatch`."""
 
 
 class Cadence(StrEnum):
@@ -32,6 +34,11 @@ class Cadence(StrEnum):
     def length(self) -> timedelta:
         """How long a partition is, clock changes aside."""
         return timedelta(hours=1) if self is Cadence.HOURLY else timedelta(days=1)
+
+    @property
+    def allowed_lag(self) -> timedelta:
+        """How old deals may be: a sync may take a while, and one may fail and be tried again."""
+        return 2 * self.length
 
 
 class SyncKind(StrEnum):
@@ -93,7 +100,7 @@ def derive_connection_status(facts: ConnectionFacts, now: datetime) -> Connectio
         return ConnectionStatus.FAILING
     if facts.fresh_as_of is None:
         return ConnectionStatus.WAITING
-    is_late = now - facts.fresh_as_of > 2 * facts.cadence.length
+    is_late = now - facts.fresh_as_of > facts.cadence.allowed_lag
     return ConnectionStatus.BEHIND if is_late else ConnectionStatus.CURRENT
 
 

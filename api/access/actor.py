@@ -41,6 +41,8 @@ class Caller:
     actor: Actor
     organization_id: str | None = None
     object_id: str | None = None
+    scans_read: dict[str, int] = field(default_factory=dict)
+    """Numbers (`seq`) of scans that a statement has named which read the answer: it is of them."""
     begin: Callable[[], Awaitable[None]] = field(default=_nothing)
     """Writes down that the request is about to change something."""
 

@@ -17,6 +17,7 @@ from api.errors import ForbiddenError, UnauthenticatedError
 from api.logs import request_id
 from hubspot_deals.errors import HubSpotDealsError
 from hubspot_deals.warehouse.audit_log import AuditEntry, AuditOutcome
+from hubspot_deals.warehouse.owners import OwnedKind
 
 _REFUSED, _FAILED = 400, 500
 _LONGEST_OBJECT: Final = 255
@@ -195,12 +196,17 @@ class _Answer:
         """Return an object that is not the one any more which the caller was found to own.
 
         Between the check and the answer it can have been removed and its id taken by somebody
-        else. The same number before and after says that what was read in between was that object.
+        else. The same number before and after says that what was read in between was that object,
+        and so does the number in the statement that read it.
         """
-        seen = self._visit.seen
+        caller = self._visit.caller
+        certain = {(OwnedKind.SCAN, *scan) for scan in caller.scans_read.items()}
+        seen = {
+            named: seq for named, seq in self._visit.seen.items() if (*named, seq) not in certain
+        }
         if not seen or self._visit.need.changes:
             return None
-        now = await self._owners.look(self._visit.caller.actor, seen)
+        now = await self._owners.look(caller.actor, seen)
         return next((named for named, seq in seen.items() if now.get(named) != seq), None)
 
     async def _say_unknown(self, named: Named) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, NamedTuple
@@ -11,7 +11,7 @@ from api.access.actor import Actor
 from api.database import ConnectionPool, read
 from hubspot_deals.contract import SCAN_ID
 from hubspot_deals.errors import HubSpotDealsError, ScanNotFoundError, WebhookNotFoundError
-from hubspot_deals.sync_contract import CONNECTION_ID_PATTERN
+from hubspot_deals.sync_contract import CONNECTION_ID
 from hubspot_deals.sync_errors import ConnectionNotFoundError
 from hubspot_deals.warehouse.owners import OwnedKind, Owner, find_owners
 
@@ -33,7 +33,7 @@ class _Parameter:
 
 
 _SCAN: Final = _Parameter(OwnedKind.SCAN, SCAN_ID)
-_CONNECTION: Final = _Parameter(OwnedKind.CONNECTION, re.compile(CONNECTION_ID_PATTERN))
+_CONNECTION: Final = _Parameter(OwnedKind.CONNECTION, CONNECTION_ID)
 _WEBHOOK: Final = _Parameter(OwnedKind.WEBHOOK, re.compile(r"wh_[0-9a-f]{32}"))
 _PARAMETERS: Final[Mapping[str, _Parameter]] = {
     "scan_id": _SCAN,
@@ -71,16 +71,17 @@ class Owners:
         self._pool = pool
         self._known: OrderedDict[Named, Owner] = OrderedDict()
 
-    async def look(self, actor: Actor, asked: Iterable[Named]) -> dict[Named, int]:
+    async def look(self, actor: Actor, asked: Collection[Named]) -> dict[Named, int]:
         """Return the numbers (`seq`) of those that are there and that the caller may see."""
         wanted: dict[OwnedKind, list[str]] = {}
         for named in asked:
             wanted.setdefault(named.kind, []).append(named.object_id)
-            self._known.pop(named, None)
         found: dict[Named, Owner] = {}
         for kind, ids in wanted.items():
             owners = await read(self._pool, partial(find_owners, kind=kind, object_ids=ids))
             found |= {Named(kind, owner.object_id): owner for owner in owners}
+        for named in asked:
+            self._known.pop(named, None)
         self._known.update(found)
         while len(self._known) > _MOST_REMEMBERED:
             self._known.popitem(last=False)

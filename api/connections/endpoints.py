@@ -5,7 +5,6 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, Path, Query, Request, Response, status
 
 from api.access.actor import Calling
-from api.connections.fields import CONNECTION_ID
 from api.connections.schemas import (
     ChangedConnection,
     Connection,
@@ -17,8 +16,8 @@ from api.connections.schemas import (
     RequestedSync,
     SyncRunPage,
 )
-from api.connections.service import Connections, Place
-from api.cursors import Cursor, headers_of, mark_of
+from api.connections.service import Connections
+from api.cursors import Cursor, Place, headers_of, mark_of, mark_of_list
 from api.errors import query_faults, shorten
 from api.json_body import JsonRoute
 from api.scans.endpoints import IdempotencyKey
@@ -30,6 +29,7 @@ from api.schemas import (
     describe_error,
     error_responses,
 )
+from hubspot_deals.sync_contract import CONNECTION_ID
 from hubspot_deals.sync_errors import ConnectionNotFoundError
 
 router = APIRouter(prefix="/connections", tags=["connections"], route_class=JsonRoute)
@@ -137,7 +137,7 @@ async def list_connections(  # noqa: PLR0913, PLR0917 - one parameter per parame
 ) -> Answer[ConnectionPage]:
     """List the caller's connections, newest first."""
     organizations = caller.organizations_within(organization_id)
-    mark = mark_of("connections", None if organizations is None else tuple(organizations))
+    mark = mark_of_list("connections", organizations)
     page = await connections.page(organizations, _place(limit, mark, cursor))
     response.headers.update(headers_of(request, page.pagination))
     return Answer(data=page)
@@ -218,7 +218,7 @@ async def resume_connection(
 
 
 def _place(limit: int, mark: bytes, text: str | None) -> Place:
-    after = None if text is None else Cursor.from_text(text)
-    if text is not None and (after is None or after.mark != mark):
+    after = None if text is None else Cursor.of_list(text, mark)
+    if text is not None and after is None:
         raise query_faults((("cursor",), "Pass a page's nextCursor back unchanged, to its list"))
     return Place(limit, mark, after)

@@ -1,6 +1,5 @@
 """The fields of a connection request, and the text a caller gets when one's form is not met."""
 
-import re
 from datetime import date, timedelta
 from functools import lru_cache
 from typing import Annotated, Final
@@ -10,14 +9,12 @@ from pydantic import AfterValidator, Field
 
 from api.schemas import fault, is_plain_text
 from hubspot_deals.sync_contract import (
-    CONNECTION_ID_PATTERN,
+    CONNECTION_ID,
     OBJECTS,
     Cadence,
     SyncSettings,
 )
 
-CONNECTION_ID: Final = re.compile(CONNECTION_ID_PATTERN, re.ASCII)
-"""The form of a connection id; always used with `fullmatch`."""
 _FIRST_DAY: Final = date(2006, 1, 1)
 _MOST_HOURLY: Final = timedelta(days=3_653)
 """Dagster's pages slow down past some hundred thousand partitions."""
@@ -83,7 +80,7 @@ def fault_of_start(settings: SyncSettings, today: date) -> str | None:
 ConnectionIdField = Annotated[
     str,
     AfterValidator(_check_connection_id),
-    Field(json_schema_extra={"pattern": f"^{CONNECTION_ID_PATTERN}$"}),
+    Field(json_schema_extra={"pattern": f"^{CONNECTION_ID.pattern}$"}),
 ]
 ConnectionName = Annotated[
     str, AfterValidator(_check_name), Field(json_schema_extra={"maxLength": 255})

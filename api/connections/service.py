@@ -3,8 +3,8 @@
 import hashlib
 import re
 import secrets
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -27,11 +27,11 @@ from api.connections.schemas import (
     SyncRun,
     SyncRunPage,
 )
-from api.cursors import Cursor
+from api.cursors import Place
 from api.database import ConnectionPool, read
 from api.plans.service import Planner
 from api.scans.stopper import RunStopper
-from api.schemas import Confirmation, Pagination
+from api.schemas import Confirmation
 from hubspot_deals.errors import IdempotencyConflictError
 from hubspot_deals.sync_contract import ConnectionStatus, SyncSettings
 from hubspot_deals.sync_errors import ConnectionExistsError
@@ -45,36 +45,6 @@ _LONGEST_SLUG: Final = 50
 _UNCHECKED: Final = "HubSpot was not asked about the access token"
 _TOKEN: Final = ("body", "auth", "accessToken")
 _START: Final = ("body", "settings", "startDate")
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a page of a list begins, and how long it is at most."""
-
-    limit: int
-    mark: bytes
-    """Stands for the list."""
-    after: Cursor | None
-
-    @property
-    def before(self) -> int | None:
-        """The number of the entry after which the page begins."""
-        return self.after.snapshot if self.after else None
-
-    def paginate(self, total: int, returned: int, last: int | None) -> Pagination:
-        """Describe the page; `last` is the number of its last entry if others follow."""
-        offset = self.after.position if self.after else 0
-        following = None
-        if last is not None:
-            following = Cursor(last, offset + returned, self.mark).to_text()
-        return Pagination(
-            total=total,
-            limit=self.limit,
-            offset=offset,
-            has_more=following is not None,
-            returned=returned,
-            next_cursor=following,
-        )
 
 
 class Connections:
@@ -213,11 +183,9 @@ class Connections:
                 before=place.before,
             ),
         )
-        shown = found[: place.limit]
-        last = shown[-1].seq if len(found) > place.limit else None
+        shown, pagination = place.cut(found, total)
         return ConnectionPage(
-            connections=[describe(record) for record in shown],
-            pagination=place.paginate(total, len(shown), last),
+            connections=[describe(record) for record in shown], pagination=pagination
         )
 
     async def page_of_runs(self, connection_id: str, place: Place) -> SyncRunPage:
@@ -228,12 +196,11 @@ class Connections:
                 connection, connection_id, limit=place.limit + 1, before=place.before
             ),
         )
-        shown = found[: place.limit]
-        last = shown[-1].run_no if len(found) > place.limit else None
+        shown, pagination = place.cut(found, total, attrgetter("run_no"))
         return SyncRunPage(
             connection_id=connection_id,
             runs=[_describe_run(run) for run in shown],
-            pagination=place.paginate(total, len(shown), last),
+            pagination=pagination,
         )
 
     async def _find_replayed(

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from fastapi import Request, Response
 
+from api.access.actor import get_caller
 from api.access.route import GuardedRoute
 from api.cursors import Cursor, page_headers
 from api.errors import query_faults
@@ -42,6 +43,8 @@ class PageRoute(GuardedRoute):
 async def answer_page(request: Request, reader: ResultReader, page: PageRequest) -> Response:
     """Answer with a page, and in headers with its place and the address of the next one."""
     found = await reader.get_page(page)
+    caller = await get_caller(request)
+    caller.scans_read[found.snapshot.scan_id] = found.snapshot.seq
     cursor = found.next_cursor
     headers = page_headers(
         request, limit=page.limit, offset=page.offset, total=found.total, next_cursor=cursor

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response, status
 from pydantic import AfterValidator
 
 from api.access.actor import Calling
-from api.cursors import Cursor, headers_of
+from api.cursors import Cursor, Place, headers_of, mark_of_list
 from api.dependencies import Keys, Pool, ScanId, Settings
 from api.errors import query_faults
 from api.json_body import JsonRoute
@@ -139,13 +139,15 @@ async def list_scans(  # noqa: PLR0913, PLR0917 - one parameter per parameter of
     By `cursor`, scans that are started meanwhile do not move the pages.
     """
     organizations = caller.organizations_within(organization_id)
+    mark = mark_of_list("scans", organizations)
     after: Cursor | None = None
     if cursor is not None:
-        after = service.read_cursor(cursor, organizations)
+        after = Cursor.of_list(cursor, mark)
         if after is None or "offset" in request.query_params:
             text = "Pass a page's nextCursor back unchanged, with the same organizationId, and no "
             raise query_faults((("cursor",), text + "offset"))
-    page = await service.page_of_scans(pool, organizations, limit=limit, offset=offset, after=after)
+    place = Place(limit, mark, after, offset)
+    page = await service.page_of_scans(pool, organizations, place)
     response.headers.update(headers_of(request, page.pagination))
     return Answer(data=page)
 

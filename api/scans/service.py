@@ -6,7 +6,7 @@ from typing import Final
 
 import orjson
 
-from api.cursors import Cursor, mark_of
+from api.cursors import Place
 from api.database import ConnectionPool, read
 from api.logs import request_id
 from api.scans.launcher import ScanLauncher
@@ -24,7 +24,7 @@ from api.scans.schemas import (
     ScanSummary,
 )
 from api.scans.stopper import RunStopper
-from api.schemas import Confirmation, Pagination, format_timestamp
+from api.schemas import Confirmation, format_timestamp
 from hubspot_deals.contract import ScanConfig, ScanStatus
 from hubspot_deals.tracing import trace_parent
 from hubspot_deals.warehouse import acceptance, removal, scans, transitions
@@ -89,58 +89,22 @@ async def get_scan(pool: ConnectionPool, runs: RunStatuses, scan_id: str) -> Sca
 
 
 async def page_of_scans(
-    pool: ConnectionPool,
-    organizations: list[str] | None,
-    *,
-    limit: int,
-    offset: int = 0,
-    after: Cursor | None = None,
+    pool: ConnectionPool, organizations: list[str] | None, place: Place
 ) -> ScanPage:
-    """Return a page of these organizations' scans (None: all), newest first.
-
-    It begins at an offset, or after a cursor of `read_cursor`.
-    """
-    place = offset if after is None else after.position
+    """Return a page of these organizations' scans (None: all), newest first."""
     found, total = await read(
         pool,
         lambda connection: scans.page_of_scans(
             connection,
             organizations,
             # One more tells whether there are more, also where scans come and go between pages.
-            limit=limit + 1,
-            offset=offset,
-            before=None if after is None else after.snapshot,
+            limit=place.limit + 1,
+            offset=place.offset,
+            before=place.before,
         ),
     )
-    heads = found[:limit]
-    following: str | None = None
-    if len(found) > limit:
-        mark = _list_mark(organizations)
-        following = Cursor(heads[-1].seq, place + len(heads), mark).to_text()
-    return ScanPage(
-        scans=[_summarize(head) for head in heads],
-        pagination=Pagination(
-            total=total,
-            limit=limit,
-            offset=place,
-            has_more=following is not None,
-            returned=len(heads),
-            next_cursor=following,
-        ),
-    )
-
-
-def read_cursor(text: str, organizations: list[str] | None) -> Cursor | None:
-    """Return where a page of this list begins; None if the text is no cursor of it.
-
-    Its snapshot is the `seq` of the scan before, so that newer scans do not move the pages.
-    """
-    cursor = Cursor.from_text(text)
-    return cursor if cursor and cursor.mark == _list_mark(organizations) else None
-
-
-def _list_mark(organizations: list[str] | None) -> bytes:
-    return mark_of("scans", None if organizations is None else tuple(organizations))
+    heads, pagination = place.cut(found, total)
+    return ScanPage(scans=[_summarize(head) for head in heads], pagination=pagination)
 
 
 async def cancel_scan(

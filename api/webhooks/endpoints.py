@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Depends, Path, Query, Request, Response, status
 
 from api.access.actor import Calling
-from api.cursors import Cursor, headers_of
+from api.cursors import Cursor, Place, headers_of, mark_of, mark_of_list
 from api.dependencies import Keys, Pool
 from api.errors import query_faults, shorten
 from api.json_body import JsonRoute
@@ -116,8 +116,8 @@ async def list_webhooks(  # noqa: PLR0913, PLR0917 - one parameter per parameter
 ) -> Answer[WebhookPage]:
     """List the caller's webhooks, newest first."""
     organizations = caller.organizations_within(organization_id)
-    after = _read_cursor(cursor, service.list_mark(organizations))
-    page = await service.page_of_webhooks(pool, organizations, limit=limit, after=after)
+    mark = mark_of_list("webhooks", organizations)
+    page = await service.page_of_webhooks(pool, organizations, _place(limit, mark, cursor))
     response.headers.update(headers_of(request, page.pagination))
     return Answer(data=page)
 
@@ -174,9 +174,9 @@ async def list_deliveries(  # noqa: PLR0913, PLR0917 - one parameter per paramet
     cursor: CursorText = None,
 ) -> Answer[DeliveryPage]:
     """List what was sent to a webhook or is to be, newest first, with each attempt."""
-    after = _read_cursor(cursor, service.log_mark(webhook_id, delivery_status))
+    mark = mark_of("deliveries", webhook_id, delivery_status)
     page = await service.page_of_deliveries(
-        pool, webhook_id, status=delivery_status, limit=limit, after=after
+        pool, webhook_id, _place(limit, mark, cursor), status=delivery_status
     )
     response.headers.update(headers_of(request, page.pagination))
     return Answer(data=page)
@@ -194,9 +194,8 @@ async def replay_delivery(
     return Answer(data=await service.replay(pool, webhook_id, delivery_id))
 
 
-def _read_cursor(text: str | None, mark: bytes) -> Cursor | None:
-    if text is None:
-        return None
-    if (cursor := service.read_cursor(text, mark)) is None:
+def _place(limit: int, mark: bytes, text: str | None) -> Place:
+    after = None if text is None else Cursor.of_list(text, mark)
+    if text is not None and after is None:
         raise query_faults((("cursor",), _WRONG_CURSOR))
-    return cursor
+    return Place(limit, mark, after)

@@ -1,13 +1,11 @@
 """Creates, changes and deletes webhooks; shows, tests and replays deliveries."""
 
-from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from fastapi.exceptions import RequestValidationError
 
-from api.cursors import Cursor, mark_of
+from api.cursors import Place
 from api.database import ConnectionPool, read
-from api.schemas import Pagination
 from api.webhooks.addresses import AddressGuard, AddressRefusedError
 from api.webhooks.schemas import (
     Delivery,
@@ -23,14 +21,6 @@ from hubspot_deals.warehouse import deliveries, webhooks
 from hubspot_deals.warehouse.credentials import KeyRing
 
 _TEST_DATA = {"message": "This is a test."}
-
-
-class _Numbered(Protocol):
-    @property
-    def seq(self) -> int: ...
-
-
-_Row = TypeVar("_Row", bound=_Numbered)
 
 
 async def create_webhook(
@@ -52,16 +42,16 @@ async def create_webhook(
 
 
 async def page_of_webhooks(
-    pool: ConnectionPool, organizations: list[str] | None, *, limit: int, after: Cursor | None
+    pool: ConnectionPool, organizations: list[str] | None, place: Place
 ) -> WebhookPage:
     """Return one page of these organizations' webhooks (None: all), newest first."""
     found, total = await read(
         pool,
         lambda connection: webhooks.page_of_webhooks(
-            connection, organizations, limit=limit + 1, before=after.snapshot if after else None
+            connection, organizations, limit=place.limit + 1, before=place.before
         ),
     )
-    rows, pagination = _paginate(found, total, limit, after, list_mark(organizations))
+    rows, pagination = place.cut(found, total)
     return WebhookPage(webhooks=[_describe(row) for row in rows], pagination=pagination)
 
 
@@ -117,12 +107,7 @@ async def replay(pool: ConnectionPool, webhook_id: str, delivery_id: str) -> Del
 
 
 async def page_of_deliveries(
-    pool: ConnectionPool,
-    webhook_id: str,
-    *,
-    status: str | None,
-    limit: int,
-    after: Cursor | None,
+    pool: ConnectionPool, webhook_id: str, place: Place, *, status: str | None
 ) -> DeliveryPage:
     """Return one page of a webhook's deliveries, newest first."""
     await read(pool, lambda connection: webhooks.get_webhook(connection, webhook_id))
@@ -132,46 +117,12 @@ async def page_of_deliveries(
             connection,
             webhook_id,
             status=status,
-            limit=limit + 1,
-            before=after.snapshot if after else None,
+            limit=place.limit + 1,
+            before=place.before,
         ),
     )
-    rows, pagination = _paginate(found, total, limit, after, log_mark(webhook_id, status))
+    rows, pagination = place.cut(found, total)
     return DeliveryPage(deliveries=[_show(row) for row in rows], pagination=pagination)
-
-
-def list_mark(organizations: list[str] | None) -> bytes:
-    """Return what cursors of this list of webhooks carry."""
-    return mark_of("webhooks", None if organizations is None else tuple(organizations))
-
-
-def log_mark(webhook_id: str, status: str | None) -> bytes:
-    """Return what cursors of this delivery log carry."""
-    return mark_of("deliveries", webhook_id, status)
-
-
-def read_cursor(text: str, mark: bytes) -> Cursor | None:
-    """Return where a page begins; None if the text is no cursor of that list."""
-    cursor = Cursor.from_text(text)
-    return cursor if cursor and cursor.mark == mark else None
-
-
-def _paginate(
-    found: Sequence[_Row], total: int, limit: int, after: Cursor | None, mark: bytes
-) -> tuple[Sequence[_Row], Pagination]:
-    """Cut what was read, one row more than asked for, to a page."""
-    rows, place = found[:limit], after.position if after else 0
-    following = None
-    if len(found) > limit:
-        following = Cursor(rows[-1].seq, place + len(rows), mark).to_text()
-    return rows, Pagination(
-        total=total,
-        limit=limit,
-        offset=place,
-        has_more=following is not None,
-        returned=len(rows),
-        next_cursor=following,
-    )
 
 
 async def _check(guard: AddressGuard, url: str) -> str:

@@ -268,7 +268,9 @@ class ServiceClient:
         given = {"organizationId": organization, "limit": limit, "cursor": cursor}
         return self._data("connections", _without_none(given))
 
-    def page_of_syncs(self, connection_id: str, limit: int, cursor: str | None) -> dict[str, Any]:
+    def page_of_sync_runs(
+        self, connection_id: str, limit: int, cursor: str | None
+    ) -> dict[str, Any]:
         """Return one page of a connection's runs."""
         path = f"connections/{_segment(connection_id)}/runs"
         return self._data(path, _without_none({"limit": limit, "cursor": cursor}))

@@ -9,6 +9,7 @@ import click
 from hubspot_deals.cli.client import SyncVerb
 from hubspot_deals.cli.output import (
     echo_confirmation,
+    echo_facts,
     echo_json,
     echo_table,
     enumerate_names,
@@ -226,7 +227,7 @@ def runs(
     command_line: CommandLine, *, connection_id: str, limit: int, cursor: str | None, as_json: bool
 ) -> None:
     """List the runs of a connection, newest first."""
-    page = command_line.service().page_of_syncs(connection_id, limit, cursor)
+    page = command_line.service().page_of_sync_runs(connection_id, limit, cursor)
     if as_json:
         echo_json(page)
         return
@@ -269,7 +270,7 @@ def _echo(found: dict[str, Any], *, as_json: bool) -> None:
         return
     settings = found["settings"]
     properties = settings["properties"]
-    lines: Mapping[str, object] = {
+    lines = {
         "connection": found["connectionId"],
         "name": found["name"],
         "organization": found["organizationId"],
@@ -284,9 +285,7 @@ def _echo(found: dict[str, Any], *, as_json: bool) -> None:
         "reconciled": f"every {settings['reconcileHours']} h",
         "quota share": f"{settings['quotaShare']:g}",
     }
-    for name, value in lines.items():
-        if value:
-            click.echo(f"{name:<13} {value}")
+    echo_facts(lines)
 
 
 def _echo_end(page: Mapping[str, Any], shown: int) -> None:

@@ -40,13 +40,13 @@ def echo_json(document: object) -> None:
 
 
 def echo_confirmation(
-    answer: Mapping[str, Any], scan_id: str | None = None, *, as_json: bool
+    answer: Mapping[str, Any], about: str | None = None, *, as_json: bool
 ) -> None:
-    """Print what the API says that it has done, about one scan if one is named."""
+    """Print what the API says that it has done, about the object of an id if one is named."""
     if as_json:
         echo_json(answer["data"])
     else:
-        click.echo(f"{scan_id}: {answer['message']}" if scan_id else answer["message"])
+        click.echo(f"{about}: {answer['message']}" if about else answer["message"])
 
 
 def echo_table(
@@ -93,6 +93,11 @@ def echo_scan(scan: Scan) -> None:
         "goes on": scan.get("resumeAt"),
         "error": scan.get("errorMessage"),
     }
+    echo_facts(lines)
+
+
+def echo_facts(lines: Mapping[str, object]) -> None:
+    """Print a name and a value a line, without those that have no value."""
     for name, value in lines.items():
         if value:
             click.echo(f"{name:<13} {value}")

@@ -18,7 +18,12 @@ from hubspot_deals.contract import (
     TRACE_PARENT_TAG,
 )
 from hubspot_deals.defs.checks import build_check_specs, check_agreement, check_results
-from hubspot_deals.defs.failures import build_failure, secrets_kept
+from hubspot_deals.defs.failures import (
+    build_failure,
+    interrupted,
+    is_being_terminated,
+    secrets_kept,
+)
 from hubspot_deals.defs.markdown import as_markdown
 from hubspot_deals.defs.partitions import scans_partitions
 from hubspot_deals.defs.resources import PipelineSettingsResource
@@ -123,15 +128,11 @@ def _scan(
             settings,
             Launch(context.partition_key, context.run.run_id, _launch_epoch(context.run.tags)),
             log=context.log,
-            is_cancelled=lambda: _is_being_terminated(context),
+            is_cancelled=lambda: is_being_terminated(context),
         )
     except (LeaseLostError, ScanPausedError, ScanSupersededError) as error:
         # Nothing failed: the scan was set aside, ended or taken over.
-        context.log.info(str(error))
-        run = context.instance.get_run_by_id(context.run.run_id)
-        if run is not None and not run.is_finished:
-            context.instance.report_run_canceling(context.run)
-        raise dg.DagsterExecutionInterruptedError from error
+        raise interrupted(context, error) from error
     except HubSpotDealsError as error:
         if isinstance(error, DealsMissingError):
             yield check_agreement(context.partition_key, error.certificate)
@@ -150,14 +151,6 @@ def _launch_epoch(tags: Mapping[str, str]) -> int | None:
     if LAUNCH_EPOCH_TAG not in tags or any(tag in tags for tag in _ORIGINAL_RUN_TAGS):
         return None
     return int(tags[LAUNCH_EPOCH_TAG])
-
-
-def _is_being_terminated(context: dg.AssetExecutionContext) -> bool:
-    """Tell a termination asked for in Dagster from a worker that is shut down with its machine."""
-    run = context.instance.get_run_by_id(context.run.run_id)
-    # Forced, Dagster calls the run canceled at once and interrupts its worker all the same.
-    terminated = {dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED}
-    return run is not None and run.status in terminated
 
 
 def _metadata(report: ScanReport, table_name: str, rows: int) -> dict[str, dg.MetadataValue[Any]]:

@@ -1,12 +1,17 @@
 """The assets of a connection: the tables that a sync keeps current, and where they come from."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
 import dagster as dg
 
-from hubspot_deals.defs.failures import build_failure, secrets_kept
+from hubspot_deals.defs.failures import (
+    build_failure,
+    interrupted,
+    is_being_terminated,
+    secrets_kept,
+)
 from hubspot_deals.defs.resources import PipelineSettingsResource
 from hubspot_deals.errors import HubSpotDealsError
 from hubspot_deals.logs import run_logged
@@ -99,14 +104,15 @@ def _synchronize(
     connection_id = connection.connection_id
     order = SyncOrder(connection_id, context.run.run_id, *_window(context))
     try:
-        report = run_sync(settings, order, log=context.log, is_cancelled=_cancellation(context))
+        report = run_sync(
+            settings,
+            order,
+            log=context.log,
+            is_cancelled=lambda: is_being_terminated(context),
+        )
     except SyncSupersededError as error:
         # Nothing failed: another run has taken over, or the connection rests.
-        context.log.info(str(error))
-        run = context.instance.get_run_by_id(context.run.run_id)
-        if run is not None and not run.is_finished:
-            context.instance.report_run_canceling(context.run)
-        raise dg.DagsterExecutionInterruptedError from error
+        raise interrupted(context, error) from error
     except HubSpotDealsError as error:
         raise build_failure(error) from error
     tallied = tally(settings.database_url, connection.organization_id, connection_id)
@@ -130,13 +136,3 @@ def _window(context: dg.AssetExecutionContext) -> tuple[datetime | None, datetim
         return None, None
     window = context.partition_time_window
     return window.start, window.end
-
-
-def _cancellation(context: dg.AssetExecutionContext) -> Callable[[], bool]:
-    terminated = {dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED}
-
-    def is_cancelled() -> bool:
-        run = context.instance.get_run_by_id(context.run.run_id)
-        return run is not None and run.status in terminated
-
-    return is_cancelled

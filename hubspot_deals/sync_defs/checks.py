@@ -10,17 +10,16 @@ from pydantic import SecretStr
 
 from hubspot_deals.sync_defs.partitions import build_partitions, complete_windows
 from hubspot_deals.syncing.reports import SyncReport
+from hubspot_deals.tables import DEALS_CURRENT
 from hubspot_deals.warehouse.syncs.connections import StoredConnection
 from hubspot_deals.warehouse.syncs.launches import find_gaps, get_freshness
 from hubspot_deals.warehouse.syncs.tallies import Tally
 
-MAIN_TABLE: Final = "deals_current"
+MAIN_TABLE: Final = DEALS_CURRENT.name
 FRESH_CHECK: Final = "is_fresh"
 GAPS_CHECK: Final = "no_partition_is_missing"
 IDS_CHECK: Final = "ids_agree"
 ENDS_CHECK: Final = "no_live_deal_has_an_end"
-_PERIODS_BEHIND: Final = 2
-"""A sync may take a while, and one may fail and be tried again."""
 _LATE: Final = timedelta(minutes=15)
 """A partition that ended so long ago should be there."""
 _MOST_SHOWN: Final = 20
@@ -114,7 +113,7 @@ def judge_freshness(
     connection: StoredConnection, fresh_as_of: datetime | None, now: datetime
 ) -> Verdict:
     """Tell whether a connection's deals are as new as its settings promise."""
-    allowed = connection.settings.cadence.length * _PERIODS_BEHIND
+    allowed = connection.settings.cadence.allowed_lag
     passed = fresh_as_of is not None and now - fresh_as_of <= allowed
     state = f"as of {fresh_as_of:%Y-%m-%d %H:%M:%S} UTC" if fresh_as_of else "not yet loaded"
     return Verdict(

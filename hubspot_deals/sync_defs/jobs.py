@@ -1,4 +1,4 @@
-"""The job of a connection: one sync, for one partition or a stretch of them."""
+"""The jobs of a connection: one sync, for one partition or a stretch of them, and its views."""
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -12,26 +12,16 @@ def build_sync_job(
     connection: StoredConnection, tables: dg.AssetsDefinition
 ) -> UnresolvedAssetJobDefinition:
     """Return the job that schedule and sensor launch."""
-    return dg.define_asset_job(
-        sync_job_name(connection.connection_id),
-        selection=_all_of(tables),
-        executor_def=dg.in_process_executor,
-        tags=_tags(connection),
-        description=f"Brings the tables of connection {connection.connection_id} up to now.",
-    )
+    text = f"Brings the tables of connection {connection.connection_id} up to now."
+    return _build_job(connection, sync_job_name(connection.connection_id), tables, text)
 
 
 def build_analysis_job(
     connection: StoredConnection, views: dg.AssetsDefinition
 ) -> UnresolvedAssetJobDefinition:
     """Return the job that looks at the views over a connection's tables."""
-    return dg.define_asset_job(
-        analysis_job_name(connection.connection_id),
-        selection=_all_of(views),
-        executor_def=dg.in_process_executor,
-        tags=_tags(connection),
-        description=f"Draws and checks the views of connection {connection.connection_id}.",
-    )
+    text = f"Draws and checks the views of connection {connection.connection_id}."
+    return _build_job(connection, analysis_job_name(connection.connection_id), views, text)
 
 
 def analysis_job_name(connection_id: str) -> str:
@@ -39,14 +29,18 @@ def analysis_job_name(connection_id: str) -> str:
     return f"analyse_tables_of_{connection_id}"
 
 
-def _all_of(assets: dg.AssetsDefinition) -> dg.AssetSelection:
-    return dg.AssetSelection.assets(assets) | dg.AssetSelection.checks_for_assets(assets)
-
-
-def _tags(connection: StoredConnection) -> dict[str, str]:
+def _build_job(
+    connection: StoredConnection, name: str, assets: dg.AssetsDefinition, description: str
+) -> UnresolvedAssetJobDefinition:
     account = {ACCOUNT_TAG: connection.account} if connection.account else {}
-    return {
-        CONNECTION_TAG: connection.connection_id,
-        ORGANIZATION_TAG: connection.organization_id,
-        **account,
-    }
+    return dg.define_asset_job(
+        name,
+        selection=dg.AssetSelection.assets(assets) | dg.AssetSelection.checks_for_assets(assets),
+        executor_def=dg.in_process_executor,
+        tags={
+            CONNECTION_TAG: connection.connection_id,
+            ORGANIZATION_TAG: connection.organization_id,
+            **account,
+        },
+        description=description,
+    )

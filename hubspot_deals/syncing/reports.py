@@ -3,13 +3,12 @@
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from hubspot_deals.sync_contract import SyncKind
+from hubspot_deals.tables import DEALS_CURRENT
 from hubspot_deals.warehouse.syncs.merging import Merged
 from hubspot_deals.warehouse.syncs.staging import MergeCounts
-
-DEALS_CURRENT: Final = "deals_current"
 
 
 @dataclass(slots=True)
@@ -41,7 +40,7 @@ class SyncReport:
     @property
     def deals(self) -> int:
         """How many deals were read and merged, whether they had changed or not."""
-        return self.counts.get(DEALS_CURRENT, MergeCounts()).rows
+        return self.counts.get(DEALS_CURRENT.name, MergeCounts()).rows
 
     def add(self, merged: Merged) -> None:
         """Count what a transaction has done."""

@@ -162,8 +162,6 @@ class SyncSteps:
         self._compare_ids()
         self._refresh()
 
-    # -- deals
-
     def _load_everything(self) -> datetime:
         """Read the list, from the last committed chunk on; return when that began."""
         stored = self.lease.state.full_pass or {}
@@ -221,8 +219,6 @@ class SyncSteps:
         if passed.deals:
             self._copy.settle([archived_fate(deal) for deal in passed.deals], self._details)
         return passed.following
-
-    # -- deals that vanished, or appeared without a change
 
     def _compare_ids(self) -> None:
         """Find what vanished by counting, or by the list where that is due or no dearer."""
@@ -295,8 +291,6 @@ class SyncSteps:
             )
             self._copy.settle(fates, self._details)
 
-    # -- what changes without a sign
-
     def _refresh(self) -> None:
         """Read deals anew whose turn it is: all of them in each cycle, in the order of their ids.
 
@@ -334,8 +328,6 @@ class SyncSteps:
 
     def _is_due(self, last: datetime | None, hours: int) -> bool:
         return last is None or self._now - last >= timedelta(hours=hours)
-
-    # -- lists
 
     def _fetch_lists(self) -> dict[Table, pa.Table]:
         """Fetch owners, pipelines and stages; what is refused is left as it is."""

@@ -1,8 +1,9 @@
 """The audit log: what callers of the API changed and read, and what operators did to its keys."""
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, Final, Literal
 
 from psycopg import AsyncConnection, Connection
@@ -123,4 +124,6 @@ def delete_old_entries(connection: Connection[Any], *, days_old: int) -> int:
 
 
 def _columns(entries: Sequence[AuditEntry]) -> list[list[Any]]:
-    return [list(column) for column in zip(*map(astuple, entries), strict=True)]
+    # Not `astuple`, which makes a deep copy of each value.
+    values = attrgetter(*(field.name for field in fields(AuditEntry)))
+    return [list(column) for column in zip(*map(values, entries), strict=True)]

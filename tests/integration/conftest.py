@@ -16,6 +16,7 @@ from api.testing import serve
 from hubspot_deals.contract import ScanConfig, ScanFilters
 from hubspot_deals.definitions import build_definitions
 from hubspot_deals.defs.resources import PipelineSettingsResource
+from hubspot_deals.defs.sensors import remove_scans
 from hubspot_deals.errors import ScanNotFoundError, ScanStateError
 from hubspot_deals.settings import PipelineSettings
 from hubspot_deals.warehouse.acceptance import create_scan
@@ -53,6 +54,16 @@ def gateway() -> InMemoryDagsterGateway:
 def client(api_settings: ApiSettings, gateway: InMemoryDagsterGateway) -> Iterator[httpx.Client]:
     """A client of the REST facade on the test's database."""
     with serve(create_app(api_settings, gateway=gateway)) as client:
+        yield client
+
+
+@pytest.fixture
+def service(api_settings: ApiSettings, gateway: InMemoryDagsterGateway) -> Iterator[httpx.Client]:
+    """A client of the REST facade as it is in production: nobody is let in without a key."""
+    settings = api_settings.model_copy(
+        update={"auth_mode": "required", "environment": "production"}
+    )
+    with serve(create_app(settings, gateway=gateway)) as client:
         yield client
 
 
@@ -178,3 +189,19 @@ def run_job(instance, settings) -> Callable[..., dg.ExecuteInProcessResult]:
         )
 
     return run_job
+
+
+@pytest.fixture
+def tick_removal(instance, definitions) -> Callable[..., dg.SkipReason]:
+    """Has the sensor look that removes scans, and what they need no longer."""
+
+    def tick_removal(**changes):
+        resource = definitions.resources["pipeline"]
+        if changes:
+            resource = type(resource)(**{**resource.model_dump(), **changes})
+        with dg.build_sensor_context(
+            instance=instance, resources={"pipeline": resource}
+        ) as context:
+            return remove_scans(context)
+
+    return tick_removal

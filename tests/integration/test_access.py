@@ -4,10 +4,8 @@ import pytest
 from fastapi.routing import APIRoute, iter_route_contexts
 
 from api.access.levels import NEEDS
-from api.access.owners import Owners
 from api.access.route import GuardedRoute, check_routes
-from api.main import build_app, create_app
-from api.testing import serve
+from api.main import build_app
 from hubspot_deals.contract import AccessLevel
 from tests.integration.access_cases import (
     MINE,
@@ -59,16 +57,6 @@ def stored(database):
         database.execute(f"SELECT t::text FROM hubspot_deals.{table} t").fetchall()
         for table in tables
     ]
-
-
-@pytest.fixture
-def service(api_settings, gateway):
-    """The REST facade as it is in production: nobody is let in without a key."""
-    settings = api_settings.model_copy(
-        update={"auth_mode": "required", "environment": "production"}
-    )
-    with serve(create_app(settings, gateway=gateway)) as client:
-        yield client
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=" ".join)
@@ -346,45 +334,3 @@ def test_a_route_without_level_keeps_the_application_from_starting():
     app.router.routes.append(APIRoute("/list", forgotten, name="list_scans"))
     with pytest.raises(LookupError, match="GuardedRoute"):
         check_routes(app)
-
-
-def test_an_id_that_was_taken_by_somebody_else_between_check_and_answer_is_unknown(
-    service, database, monkeypatch
-):
-    """The window is a moment; here it is opened by whoever looks for the second time."""
-    add_completed_scan(database, "scan-1")
-    key, _ = add_key(database, organizations=["org-1"])
-    original, calls = Owners.look, []
-
-    async def look(self, actor, asked):
-        calls.append(list(asked))
-        if len(calls) == 2:
-            database.execute("DELETE FROM hubspot_deals.scans WHERE scan_id = 'scan-1'")
-            add_completed_scan(database, "scan-1", "org-2")
-        return await original(self, actor, calls[-1])
-
-    monkeypatch.setattr(Owners, "look", look)
-
-    answer = service.get("/api/v1/scan/scan-1/status", headers=bearer(key))
-
-    monkeypatch.undo()
-    unknown = service.get("/api/v1/scan/scan-0/status", headers=bearer(key))
-    assert told(answer, "scan-1") == told(unknown, "scan-0")
-
-
-def test_what_is_remembered_of_an_id_is_forgotten_with_its_scan(service, database):
-    mine, _ = add_key(database, organizations=["org-1"], level="read")
-    theirs, _ = add_key(database, organizations=["org-2"], level="read")
-
-    def status(key):
-        return service.get("/api/v1/results/scan-1/tables", headers=bearer(key)).status_code
-
-    for owner, other, organization in ((mine, theirs, "org-1"), (theirs, mine, "org-2")) * 2:
-        add_completed_scan(database, "scan-1", organization)
-        # Twice: the second time from what is remembered.
-        assert [status(owner), status(owner), status(other), status(owner)] == [200, 200, 404, 200]
-        database.execute("DELETE FROM hubspot_deals.scans")
-        assert [status(owner), status(other)] == [404, 404]
-        add_completed_scan(database, "scan-1", organization)
-        assert status(owner) == 200
-        database.execute("DELETE FROM hubspot_deals.scans")

@@ -3,7 +3,6 @@
 import time
 
 import jwt
-import pytest
 from pydantic import SecretStr
 
 from api.access.credentials import KEY_SECONDS
@@ -11,16 +10,6 @@ from api.main import create_app
 from api.testing import serve
 from tests.integration.access_cases import add_key, bearer, told
 from tests.unit import test_access_tokens as tokens
-
-
-@pytest.fixture
-def service(api_settings, gateway):
-    """The REST facade as it is in production: nobody is let in without a key."""
-    settings = api_settings.model_copy(
-        update={"auth_mode": "required", "environment": "production"}
-    )
-    with serve(create_app(settings, gateway=gateway)) as client:
-        yield client
 
 
 def test_a_token_and_a_key_are_taken_in_each_documented_place(api_settings, gateway, database):

@@ -18,13 +18,6 @@ from hubspot_deals.warehouse.audit_log import (
 from tests.integration.access_cases import add_completed_scan, add_key, bearer, start_body
 
 
-@pytest.fixture
-def service(api_settings, gateway):
-    settings = api_settings.model_copy(update={"auth_mode": "required"})
-    with serve(create_app(settings, gateway=gateway)) as client:
-        yield client
-
-
 def entries(database, count, **wanted):
     """The newest entries, once there are so many."""
     deadline = time.monotonic() + 10

@@ -5,8 +5,6 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from api.main import create_app
-from api.testing import serve
 from hubspot_deals.cli.main import cli
 from tests.integration.access_cases import bearer
 
@@ -23,13 +21,6 @@ def run(database_url, tmp_path):
         return CliRunner().invoke(cli, arguments, env=variables | environment)
 
     return run
-
-
-@pytest.fixture
-def service(api_settings, gateway):
-    settings = api_settings.model_copy(update={"auth_mode": "required"})
-    with serve(create_app(settings, gateway=gateway)) as client:
-        yield client
 
 
 def test_a_key_is_shown_once_and_opens_what_it_is_for(run, service, database):

@@ -4,12 +4,10 @@ import asyncio
 import threading
 import time
 
-import dagster as dg
 import psycopg
 import pytest
 
 from hubspot_deals.contract import ScanStatus
-from hubspot_deals.defs.sensors import remove_scans
 from hubspot_deals.errors import ResultsRemovedError, ScanExistsError, ScanNotFoundError
 from hubspot_deals.tables import TABLES
 from hubspot_deals.warehouse import removal
@@ -48,20 +46,6 @@ def delete_rows(settings):
     return delete_rows
 
 
-@pytest.fixture
-def tick(instance, settings, definitions):
-    def tick(**changes):
-        resource = definitions.resources["pipeline"]
-        if changes:
-            resource = type(resource)(**{**resource.model_dump(), **changes})
-        with dg.build_sensor_context(
-            instance=instance, resources={"pipeline": resource}
-        ) as context:
-            return remove_scans(context)
-
-    return tick
-
-
 def left(query, scan_id):
     """What any table still has of a scan."""
     tables = [f"hubspot_deals_extraction.{name}" for name in TABLES]
@@ -75,7 +59,7 @@ def left(query, scan_id):
 
 
 def test_a_removed_scan_leaves_nothing_and_its_id_can_be_used_again(
-    accept, run_job, mark, delete_rows, look_up, query, tick, instance
+    accept, run_job, mark, delete_rows, look_up, query, tick_removal, instance
 ):
     accept()
     accept("other")
@@ -94,18 +78,18 @@ def test_a_removed_scan_leaves_nothing_and_its_id_can_be_used_again(
     ((after,),) = query("SELECT count(*) FROM hubspot_deals_extraction._dlt_loads")
     assert 0 < after < loads[0][0]
     assert query("SELECT count(*) FROM hubspot_deals.deals WHERE scan_id = 'other'") == [(1_000,)]
-    tick()
+    tick_removal()
     assert [run.tags["dagster/partition"] for run in instance.get_runs()] == ["other"]
     assert instance.get_dynamic_partitions("scans") == ["other"]
     accept()
     assert run_job().success
     assert look_up().status is ScanStatus.COMPLETED
-    tick()
+    tick_removal()
     assert sorted(instance.get_dynamic_partitions("scans")) == ["other", "scan-1"]
 
 
 def test_the_key_and_the_runs_of_a_new_scan_of_the_same_id_stay(
-    accept, run_job, mark, delete_rows, tick, instance
+    accept, run_job, mark, delete_rows, tick_removal, instance
 ):
     accept()
     assert run_job().success
@@ -113,24 +97,24 @@ def test_the_key_and_the_runs_of_a_new_scan_of_the_same_id_stay(
     assert delete_rows(mark())
     accept()
     assert run_job().success
-    tick()
+    tick_removal()
     assert instance.get_run_by_id(old) is None
     assert len(instance.get_runs()) == 1
     assert instance.get_dynamic_partitions("scans") == ["scan-1"]
 
 
 def test_a_removal_that_was_cut_off_is_finished_by_the_sensor(
-    accept, run_job, mark, delete_rows, query, tick, settings
+    accept, run_job, mark, delete_rows, query, tick_removal, settings
 ):
     accept()
     assert run_job().success
     marked = mark()
     assert not delete_rows(marked, seconds=0.0)
-    tick()
+    tick_removal()
     assert query("SELECT count(*) FROM hubspot_deals.scans") == [(1,)]
     with psycopg.connect(settings.database_url.get_secret_value()) as admin:
         admin.execute("UPDATE hubspot_deals.scans SET removal_claimed_until = now()")
-    tick()
+    tick_removal()
     assert query("SELECT count(*) FROM hubspot_deals.scans") == [(0,)]
     assert left(query, "scan-1") == {}
 
@@ -214,7 +198,7 @@ def test_a_repeated_start_of_a_scan_that_is_being_removed_is_no_replay(
 
 
 def test_one_removal_that_cannot_be_finished_stops_no_other(
-    accept, run_job, mark, tick, query, change, postgres, settings
+    accept, run_job, mark, tick_removal, query, change, postgres, settings
 ):
     for scan_id in ("a", "b"):
         accept(scan_id)
@@ -225,7 +209,7 @@ def test_one_removal_that_cannot_be_finished_stops_no_other(
     url = postgres.admin_url.replace("/postgres?", f"/{database_of(settings)}?")
     with psycopg.connect(url, application_name=name, autocommit=True):
         # A session of a role that ours may not end.
-        tick()
+        tick_removal()
     assert query("SELECT scan_id FROM hubspot_deals.scans") == [("a",)]
 
 
@@ -234,7 +218,7 @@ def database_of(settings):
 
 
 def test_logs_that_cannot_be_deleted_are_tried_again(
-    accept, run_job, mark, delete_rows, tick, instance
+    accept, run_job, mark, delete_rows, tick_removal, instance
 ):
     accept()
     run_id = run_job().run_id
@@ -249,29 +233,31 @@ def test_logs_that_cannot_be_deleted_are_tried_again(
                 raise OSError
 
     logs.__class__ = Failing
-    tick()
+    tick_removal()
     assert instance.get_run_by_id(run_id) is not None
-    tick()
+    tick_removal()
     assert instance.get_run_by_id(run_id) is None
     assert calls == [[run_id], [run_id]]
 
 
-def test_retention_is_off_until_days_are_set(accept, run_job, tick, look_up, query, settings):
+def test_retention_is_off_until_days_are_set(
+    accept, run_job, tick_removal, look_up, query, settings
+):
     accept()
     assert run_job().success
     with psycopg.connect(settings.database_url.get_secret_value()) as admin:
         admin.execute("UPDATE hubspot_deals.scans SET ended_at = now() - interval '31 days'")
-    tick()
+    tick_removal()
     assert look_up().results_removed_at is None
-    tick(retention_days=30)
+    tick_removal(retention_days=30)
     assert look_up().results_removed_at is not None
     with psycopg.connect(settings.database_url.get_secret_value()) as admin:
         admin.execute("UPDATE hubspot_deals.scans SET removal_claimed_until = now()")
-    tick(retention_days=30)
+    tick_removal(retention_days=30)
     assert left(query, "scan-1") == {}
 
 
-def test_old_entries_of_the_audit_log_are_deleted_by_the_same_sensor(tick, change, query):
+def test_old_entries_of_the_audit_log_are_deleted_by_the_same_sensor(tick_removal, change, query):
     change(
         "INSERT INTO hubspot_deals.audit_log (at, actor, action, outcome)"
         " SELECT now() - make_interval(days => n), 'a', 'b', 'done' FROM unnest(%s::int[]) n",
@@ -279,7 +265,7 @@ def test_old_entries_of_the_audit_log_are_deleted_by_the_same_sensor(tick, chang
     )
 
     for days, left_over in ((0, 2), (365, 1), (5, 0)):
-        tick(audit_days=days)
+        tick_removal(audit_days=days)
         assert query("SELECT count(*) FROM hubspot_deals.audit_log") == [(left_over,)]
 
 

@@ -22,7 +22,7 @@ from hubspot_deals.warehouse.syncs.leases import hold_sync_lease
 from hubspot_deals.warehouse.syncs.removal import remove_connection_data
 from hubspot_sandbox.testing import SandboxProcess
 from tests.syncs.harness import check_replay, kill_often, synced
-from tests.unit.test_source_syncing import BUSY, FAST, HOUR, LAG
+from tests.unit.living_account import BUSY, FAST, HOUR, LAG
 
 OTHER_TOKEN = SecretStr("another-token-0123456789")
 

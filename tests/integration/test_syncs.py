@@ -10,8 +10,8 @@ from hubspot_deals.tables import DEALS_CURRENT, TABLES
 from hubspot_deals.warehouse.syncs.staging import MergeCounts
 from hubspot_sandbox.testing import SandboxProcess
 from tests.syncs.harness import LOG, check_replay, synced
+from tests.unit.living_account import BUSY, FAST, HOUR, LAG
 from tests.unit.memory_warehouse import CALCULATED, PROPERTIES
-from tests.unit.test_source_syncing import BUSY, FAST, HOUR, LAG
 
 
 @pytest.fixture

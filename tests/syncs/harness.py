@@ -20,8 +20,8 @@ from hubspot_deals.sync_contract import SyncSettings
 from hubspot_deals.warehouse.credentials import KeyRing
 from hubspot_deals.warehouse.syncs.connections import bound_to
 from tests.conftest import TEST_KEYS, TEST_TOKEN
+from tests.unit.living_account import differences, wrong_ends
 from tests.unit.memory_warehouse import PROPERTIES, Warehouse
-from tests.unit.test_source_syncing import differences, wrong_ends
 
 LOG = logging.getLogger("syncs")
 ORGANIZATION = "org-1"
@@ -197,7 +197,15 @@ def kill_often(account, rng, times, longest):
         child.kill()
         child.join()
         account.wait_for_sessions()
-        if account.last_run["outcome"] is None:
+        begun = account.rows(
+            "SELECT outcome FROM hubspot_deals.sync_runs WHERE connection_id = %s AND run_no = %s",
+            account.name,
+            account.state["run_no"],
+        )
+        if not begun:
+            # It had taken the connection up, and not yet written down that it had begun.
+            continue
+        if begun[0]["outcome"] is None:
             killed += 1
         else:
             # It was done before its end came.

@@ -24,8 +24,8 @@ from hubspot_deals.warehouse.migrate import migrate
 from hubspot_sandbox.life import RATES
 from hubspot_sandbox.testing import SandboxProcess
 from tests.syncs.harness import SyncedAccount, synced
+from tests.unit.living_account import wrong_ends
 from tests.unit.memory_warehouse import CALCULATED, PROPERTIES, STORED
-from tests.unit.test_source_syncing import wrong_ends
 
 HOUR: Final = 3_600
 LAG: Final = 30

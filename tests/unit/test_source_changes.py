@@ -1,28 +1,18 @@
 """Changes of a stretch of time: exact for ties, for big ones, and for an index that lags."""
 
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from pydantic import SecretStr
 
 from hubspot_deals.source import searching
-from hubspot_deals.source.account import HubSpotAccount
 from hubspot_deals.source.changes import OVERLAP, open_changes
 from hubspot_deals.source.client import ConnectionOptions, HubSpotClient
 from hubspot_sandbox.testing import GOOD_TOKEN, SandboxProcess
+from tests.unit.living_account import FAST, HOUR, account_of
 
 NAMES = ("amount", "hs_lastmodifieddate")
-FAST = {"burst": 1_000_000, "search_per_second": 10_000, "search_lag_seconds": 30}
-LONG = 400 * 24 * 3_600
-
-
-@contextmanager
-def account_of(sandbox):
-    options = ConnectionOptions(base_url=sandbox.url, retry_time=5, searches_per_second=10_000)
-    with HubSpotAccount(SecretStr(GOOD_TOKEN), options) as account:
-        account.check_access()
-        yield account
+LONG = 400 * 24 * HOUR
 
 
 def read(account, since, **options):

@@ -10,25 +10,25 @@ from pydantic import SecretStr
 
 from hubspot_deals.sync_contract import ANALYSIS_SCHEMA, CURRENT_SCHEMA
 from hubspot_deals.warehouse.connections import open_connection
+from hubspot_deals.warehouse.syncs.schema import OURS
 
-_OF: Final = "organization_id = %(organization)s AND connection_id = %(connection)s"
 _ROWS: Final[Mapping[str, str]] = {
     "won_lost": f"""
         SELECT month, sum(won)::bigint AS won, sum(lost)::bigint AS lost,
             sum(won_value) AS won_value, sum(lost_value) AS lost_value,
             sum(won) / sum(won + lost) AS win_rate
-        FROM {ANALYSIS_SCHEMA}.won_lost WHERE {_OF} GROUP BY month ORDER BY month NULLS LAST
+        FROM {ANALYSIS_SCHEMA}.won_lost WHERE {OURS} GROUP BY month ORDER BY month NULLS LAST
     """,
     "time_in_stage": f"""
         SELECT coalesce(pipeline, pipeline_id) AS pipeline, coalesce(stage, stage_id) AS stage,
             stays, still_there, median_days, mean_days, p90_days
-        FROM {ANALYSIS_SCHEMA}.time_in_stage WHERE {_OF}
+        FROM {ANALYSIS_SCHEMA}.time_in_stage WHERE {OURS}
         ORDER BY pipeline, display_order NULLS LAST, stage
     """,
     "pipeline_value_by_month": f"""
         SELECT month, sum(deals)::bigint AS deals, sum(value) AS value,
             sum(weighted_value) AS weighted_value
-        FROM {ANALYSIS_SCHEMA}.pipeline_value_by_month WHERE {_OF}
+        FROM {ANALYSIS_SCHEMA}.pipeline_value_by_month WHERE {OURS}
         GROUP BY month ORDER BY month NULLS LAST
     """,
 }
@@ -37,22 +37,22 @@ _EACH_DEAL: Final = (
     f"""
     SELECT coalesce(sum(c), 0), coalesce(sum(v), 0) FROM (
         SELECT won + lost AS c, won_value + lost_value AS v FROM {ANALYSIS_SCHEMA}.won_lost
-        WHERE {_OF}
+        WHERE {OURS}
         UNION ALL
-        SELECT deals, value FROM {ANALYSIS_SCHEMA}.pipeline_value_by_month WHERE {_OF}
+        SELECT deals, value FROM {ANALYSIS_SCHEMA}.pipeline_value_by_month WHERE {OURS}
     ) parts
     """,
     (
         "SELECT count(*), coalesce(sum(coalesce(amount_in_home_currency, amount)), 0)"
-        f" FROM {CURRENT_SCHEMA}.deals_current WHERE {_OF}"
+        f" FROM {CURRENT_SCHEMA}.deals_current WHERE {OURS}"
     ),
 )
 _EACH_STAY: Final = (
     (
         "SELECT coalesce(sum(stays + still_there), 0), 0"
-        f" FROM {ANALYSIS_SCHEMA}.time_in_stage WHERE {_OF}"
+        f" FROM {ANALYSIS_SCHEMA}.time_in_stage WHERE {OURS}"
     ),
-    f"SELECT count(*), 0 FROM {CURRENT_SCHEMA}.deal_stage_history WHERE {_OF}",
+    f"SELECT count(*), 0 FROM {CURRENT_SCHEMA}.deal_stage_history WHERE {OURS}",
 )
 _SUMS: Final[Mapping[str, tuple[str, str]]] = {
     "won_lost": _EACH_DEAL,

@@ -15,12 +15,15 @@ from hubspot_deals.sync_errors import ConnectionNotFoundError
 from hubspot_deals.warehouse.connections import open_connection
 from hubspot_deals.warehouse.credentials import KeyRing, SealedToken
 
-_COLUMNS: Final = (
+COLUMNS: Final = (
     "c.seq, c.connection_id, c.organization_id, c.name, c.portal_id, c.settings, c.is_enabled,"
-    " c.created_at, c.updated_at, c.fresh_as_of, k.account"
+    " c.created_at, c.updated_at, c.fresh_as_of"
 )
-_FROM: Final = "hubspot_deals.connections c LEFT JOIN hubspot_deals.connection_credentials k"
-_IS_THERE: Final = "c.removed_at IS NULL"
+"""What everybody reads of a connection, aliased `c`."""
+WITH_CREDENTIALS: Final = (
+    "hubspot_deals.connections c"
+    " LEFT JOIN hubspot_deals.connection_credentials k USING (connection_id)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,8 @@ def list_connections(database_url: SecretStr) -> Sequence[StoredConnection]:
         connection.cursor(row_factory=dict_row) as cursor,
     ):
         cursor.execute(
-            f"SELECT {_COLUMNS} FROM {_FROM} USING (connection_id) WHERE {_IS_THERE} ORDER BY c.seq"
+            f"SELECT {COLUMNS}, k.account FROM {WITH_CREDENTIALS}"
+            " WHERE c.removed_at IS NULL ORDER BY c.seq"
         )
         return [connection_of(row) for row in cursor]
 
@@ -62,8 +66,8 @@ def list_connections(database_url: SecretStr) -> Sequence[StoredConnection]:
 def get_token(connection: psycopg.Connection[Any], connection_id: str, keys: KeyRing) -> SecretStr:
     """Decrypt a connection's access token; raises ConnectionNotFoundError or CredentialError."""
     row = connection.execute(
-        f"SELECT k.key_id, k.nonce, k.ciphertext FROM {_FROM} USING (connection_id)"
-        f" WHERE c.connection_id = %s AND {_IS_THERE}",
+        f"SELECT k.key_id, k.nonce, k.ciphertext FROM {WITH_CREDENTIALS}"
+        " WHERE c.connection_id = %s AND c.removed_at IS NULL",
         (connection_id,),
     ).fetchone()
     if row is None:

@@ -27,7 +27,7 @@ from hubspot_deals.warehouse.syncs.acceptance import (
     change_connection,
     create_connection,
 )
-from hubspot_deals.warehouse.syncs.connections import bound_to
+from hubspot_deals.warehouse.syncs.connections import WITH_CREDENTIALS, bound_to
 
 DEFAULT_CONNECTION: Final = "default"
 
@@ -145,9 +145,7 @@ async def _create(
 async def _find(connection: AsyncConnection[Any]) -> dict[str, Any] | None:
     cursor = connection.cursor(row_factory=dict_row)
     await cursor.execute(
-        "SELECT c.organization_id, c.settings, k.key_id, k.account"
-        " FROM hubspot_deals.connections c"
-        " LEFT JOIN hubspot_deals.connection_credentials k USING (connection_id)"
+        f"SELECT c.organization_id, c.settings, k.key_id, k.account FROM {WITH_CREDENTIALS}"
         " WHERE c.connection_id = %s AND c.removed_at IS NULL",
         (DEFAULT_CONNECTION,),
     )

@@ -8,11 +8,10 @@ from pyroaring import BitMap64
 from hubspot_deals.tables import DEALS_CURRENT
 from hubspot_deals.warehouse.connections import open_connection
 from hubspot_deals.warehouse.syncs.leases import SyncLease
-from hubspot_deals.warehouse.syncs.schema import CURRENT_TABLES
+from hubspot_deals.warehouse.syncs.schema import CURRENT_TABLES, OURS
 
-_DEALS = CURRENT_TABLES[DEALS_CURRENT.name].name
+_DEALS: Final = CURRENT_TABLES[DEALS_CURRENT.name].name
 _BLOCK: Final = 50_000
-_OURS = "organization_id = %(organization)s AND connection_id = %(connection)s"
 
 
 def known_ids(lease: SyncLease) -> BitMap64:
@@ -26,7 +25,7 @@ def known_ids(lease: SyncLease) -> BitMap64:
         while after is not None:
             joined, after = connection.execute(
                 f"SELECT string_agg(id, ' '), max(id) FROM (SELECT id FROM {_DEALS}"
-                f" WHERE {_OURS} AND id > %(after)s ORDER BY id LIMIT {_BLOCK}) block",
+                f" WHERE {OURS} AND id > %(after)s ORDER BY id LIMIT {_BLOCK}) block",
                 {**lease.key, "after": after},
             ).fetchone() or (None, None)
             ids.update(map(int, (joined or "").split()))
@@ -38,7 +37,7 @@ def ids_after(
 ) -> list[str]:
     """Return so many ids of live deals behind one, in PostgreSQL's order of texts."""
     found = connection.execute(
-        f"SELECT id FROM {_DEALS} WHERE {_OURS} AND id > %(after)s ORDER BY id LIMIT %(limit)s",
+        f"SELECT id FROM {_DEALS} WHERE {OURS} AND id > %(after)s ORDER BY id LIMIT %(limit)s",
         {**lease.key, "after": after, "limit": limit},
     )
     return [row[0] for row in found]

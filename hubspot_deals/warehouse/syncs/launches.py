@@ -11,7 +11,12 @@ from pydantic import SecretStr
 from hubspot_deals.sync_contract import SyncOutcome
 from hubspot_deals.warehouse.connections import open_connection
 from hubspot_deals.warehouse.states import LEASE_SECONDS
-from hubspot_deals.warehouse.syncs.connections import StoredConnection, connection_of
+from hubspot_deals.warehouse.syncs.connections import (
+    COLUMNS,
+    WITH_CREDENTIALS,
+    StoredConnection,
+    connection_of,
+)
 from hubspot_deals.warehouse.syncs.runs import GONE
 from hubspot_deals.warehouse.syncs.states import IS_SYNCING
 
@@ -23,12 +28,9 @@ _MOST_RUNS: Final = 20
 """That are looked at for failures in a row."""
 
 _STANDING: Final = f"""
-    SELECT c.seq, c.connection_id, c.organization_id, c.name, c.portal_id, c.settings,
-        c.is_enabled, c.created_at, c.updated_at, c.fresh_as_of, k.account,
-        c.cursor IS NOT NULL AS is_loaded,
+    SELECT {COLUMNS}, k.account, c.cursor IS NOT NULL AS is_loaded,
         c.sync_wanted_at IS NOT NULL AS is_wanted, r.failures, r.last_end
-    FROM hubspot_deals.connections c
-    LEFT JOIN hubspot_deals.connection_credentials k USING (connection_id)
+    FROM {WITH_CREDENTIALS}
     LEFT JOIN LATERAL (
         SELECT max(last.ended_at) AS last_end, count(*) FILTER (
             WHERE last.outcome IN ('failed', 'crashed') AND last.run_no > last.completed
@@ -57,8 +59,6 @@ _GAPS: Final = """
     FROM unnest(%s::text[], %s::timestamptz[], %s::timestamptz[]) AS a (connection_id, first, last)
     ) gaps ORDER BY 1, 2
 """
-
-
 _END_LOST: Final = f"""
     UPDATE hubspot_deals.sync_runs r SET outcome = %s, ended_at = now(), error_message = %s
     FROM hubspot_deals.connections c

@@ -28,8 +28,12 @@ from hubspot_deals.warehouse.heartbeats import (
     name_sessions,
     notice_lost_machines,
 )
-from hubspot_deals.warehouse.states import LEASE_SECONDS
-from hubspot_deals.warehouse.syncs.states import STATE_COLUMNS, SYNC_LOCK_CLASS, SyncState
+from hubspot_deals.warehouse.syncs.states import (
+    IS_BEATING,
+    STATE_COLUMNS,
+    SYNC_LOCK_CLASS,
+    SyncState,
+)
 
 PATIENCE_SECONDS: Final = 15.0
 """How long a run waits for the one before it to end."""
@@ -179,10 +183,9 @@ def _lock(holder: Connection[Any], connection_id: str, patience: float) -> int:
 
 def _find(holder: Connection[Any], connection_id: str) -> dict[str, Any]:
     found = holder.cursor(row_factory=dict_row).execute(
-        "SELECT seq, epoch, is_enabled, coalesce("
-        f" heartbeat_at > now() - interval '{LEASE_SECONDS} seconds', false) AS is_beating,"
+        f"SELECT seq, epoch, is_enabled, {IS_BEATING} AS is_beating,"
         " worker_epoch IS DISTINCT FROM epoch AS is_passed"
-        " FROM hubspot_deals.connections WHERE connection_id = %s AND removed_at IS NULL",
+        " FROM hubspot_deals.connections c WHERE connection_id = %s AND removed_at IS NULL",
         (connection_id,),
     )
     if (row := found.fetchone()) is None:

@@ -16,7 +16,8 @@ from hubspot_deals.sync_contract import (
     derive_connection_status,
 )
 from hubspot_deals.sync_errors import ConnectionNotFoundError
-from hubspot_deals.warehouse.states import LEASE_SECONDS
+from hubspot_deals.warehouse.syncs.connections import COLUMNS
+from hubspot_deals.warehouse.syncs.states import IS_BEATING
 
 _RUN_COLUMNS: Final = (
     "r.run_no, r.run_id, r.kind, r.window_start, r.window_end, r.started_at, r.ended_at, r.outcome,"
@@ -24,10 +25,8 @@ _RUN_COLUMNS: Final = (
 )
 # A run that was cancelled says nothing about the account: the one before it does.
 _COLUMNS: Final = f"""
-    c.seq, c.connection_id, c.organization_id, c.name, c.portal_id, c.settings, c.is_enabled,
-    c.created_at, c.updated_at, c.fresh_as_of, c.sync_wanted_at, now() AS seen_at,
-    o.run_id AS run_id, o.run_id IS NOT NULL AND
-        coalesce(c.heartbeat_at > now() - interval '{LEASE_SECONDS} seconds', false) AS is_syncing,
+    {COLUMNS}, c.sync_wanted_at, now() AS seen_at,
+    o.run_id AS run_id, o.run_id IS NOT NULL AND {IS_BEATING} AS is_syncing,
     e.outcome AS last_outcome, e.error_message AS last_error
 """
 _FROM: Final = """

@@ -7,15 +7,11 @@ from pydantic import SecretStr
 
 from hubspot_deals.sync_contract import CURRENT_SCHEMA
 from hubspot_deals.warehouse.connections import open_connection
-from hubspot_deals.warehouse.syncs.schema import CURRENT_TABLES, OWNER_COLUMNS
+from hubspot_deals.warehouse.syncs.schema import OWNER_COLUMNS, TABLE_NAMES
 
 _BATCH_ROWS: Final = 2_000
 _REST: Final = 0.5
 """Of the time that a batch took, so that deletion leaves room for everybody else."""
-_TABLES: Final = (
-    *(current.name for current in CURRENT_TABLES.values()),
-    f"{CURRENT_SCHEMA}.deal_changes",
-)
 
 
 def remove_connection_data(database_url: SecretStr, seq: int, *, seconds: float) -> bool:
@@ -33,7 +29,8 @@ def remove_connection_data(database_url: SecretStr, seq: int, *, seconds: float)
         ).fetchone()
         if row is None:
             return True
-        for table in _TABLES:
+        for name in TABLE_NAMES:
+            table = f"{CURRENT_SCHEMA}.{name}"
             began = time.monotonic()
             while _delete_some(connection, table, row):
                 if time.monotonic() > deadline:

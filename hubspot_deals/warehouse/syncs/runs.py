@@ -7,7 +7,6 @@ from typing import Any, Final
 from psycopg.errors import UniqueViolation
 from psycopg.types.json import Jsonb
 
-from hubspot_deals.contract import Outcome
 from hubspot_deals.sync_contract import SyncKind, SyncOutcome
 from hubspot_deals.sync_errors import PortalTakenError
 from hubspot_deals.warehouse.connections import open_connection
@@ -77,7 +76,7 @@ def complete_run(  # noqa: PLR0913 - what a run ends with
             " counts = %s, read_until = %s, is_proved = %s"
             " WHERE connection_id = %s AND run_no = %s",
             (
-                Outcome.COMPLETED,
+                SyncOutcome.COMPLETED,
                 kind,
                 Jsonb(report),
                 read_until,
@@ -89,7 +88,7 @@ def complete_run(  # noqa: PLR0913 - what a run ends with
 
 
 def end_run(
-    lease: SyncLease, outcome: Outcome, message: str | None, report: Mapping[str, Any]
+    lease: SyncLease, outcome: SyncOutcome, message: str | None, report: Mapping[str, Any]
 ) -> None:
     """Write down why a run ended early, also when its lease is lost: the row is its own."""
     with open_connection(lease.database_url) as connection:

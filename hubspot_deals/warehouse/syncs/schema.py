@@ -34,6 +34,8 @@ SQL_TYPES: Final[Mapping[ColumnType, str]] = {
     ColumnType.JSON: "jsonb",
 }
 OWNER_COLUMNS: Final = ("organization_id", "connection_id")
+OURS: Final = "organization_id = %(organization)s AND connection_id = %(connection)s"
+"""Whether a row is a connection's, as `SyncLease.key` names it."""
 _STORED_ON: Final = dict.fromkeys(OWNER_COLUMNS, "text NOT NULL")
 
 
@@ -158,7 +160,11 @@ CURRENT_TABLES: Final[Mapping[str, CurrentTable]] = {
     )
 }
 
-_CHANGES: Final = f"{CURRENT_SCHEMA}.deal_changes"
+DEAL_CHANGES: Final = "deal_changes"
+TABLE_NAMES: Final = (*CURRENT_TABLES, DEAL_CHANGES)
+"""All tables that have rows of connections, without their schema."""
+
+_CHANGES: Final = f"{CURRENT_SCHEMA}.{DEAL_CHANGES}"
 _CHANGES_DDL: Final = f"""
     CREATE TABLE IF NOT EXISTS {_CHANGES} (
         seq             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -194,7 +200,7 @@ def create_current_tables(connection: psycopg.Connection[Any]) -> None:
         there = _stored_columns(connection)
         for current in CURRENT_TABLES.values():
             _create(connection, current, there.get(current.table.name, set()))
-        if "deal_changes" not in there:
+        if DEAL_CHANGES not in there:
             connection.execute(_CHANGES_DDL)
             _comment(
                 connection,

@@ -8,6 +8,8 @@ from typing import Any, Final
 import psycopg
 from psycopg.types.json import Jsonb
 
+from hubspot_deals.warehouse.states import LEASE_SECONDS
+
 SYNC_LOCK_CLASS: Final = 4_864
 """First key of the advisory lock of a connection's syncs; the second is the connection's `seq`."""
 
@@ -17,6 +19,9 @@ IS_SYNCING: Final = f"""EXISTS (
     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 )"""
 """Whether a run holds the lease of a connection, aliased `c`."""
+
+IS_BEATING: Final = f"coalesce(c.heartbeat_at > now() - interval '{LEASE_SECONDS} seconds', false)"
+"""Whether a worker of a connection, aliased `c`, has given a sign of life just now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,20 +9,18 @@ from pydantic import SecretStr
 
 from hubspot_deals.sync_contract import CURRENT_SCHEMA
 from hubspot_deals.warehouse.connections import open_connection
-from hubspot_deals.warehouse.syncs.schema import CURRENT_TABLES
+from hubspot_deals.warehouse.syncs.schema import OURS, TABLE_NAMES
 
-TABLES: Final = (*CURRENT_TABLES, "deal_changes")
-_OF: Final = "organization_id = %(organization)s AND connection_id = %(connection)s"
 _PREVIEWS: Final[Mapping[str, str]] = {
     "deals_current": "SELECT id, dealname, amount, dealstage, closedate, values_as_of"
-    f" FROM {CURRENT_SCHEMA}.deals_current WHERE {_OF} LIMIT 5",
+    f" FROM {CURRENT_SCHEMA}.deals_current WHERE {OURS} LIMIT 5",
     "deal_changes": "SELECT deal_id, kind, modified_at, noticed_at, left(changes::text, 120)"
-    f" AS changes FROM {CURRENT_SCHEMA}.deal_changes WHERE {_OF} ORDER BY noticed_at DESC LIMIT 5",
+    f" AS changes FROM {CURRENT_SCHEMA}.deal_changes WHERE {OURS} ORDER BY noticed_at DESC LIMIT 5",
     "deal_tombstones": "SELECT deal_id, reason, survivor, archived_at, noticed_at"
-    f" FROM {CURRENT_SCHEMA}.deal_tombstones WHERE {_OF} ORDER BY noticed_at DESC LIMIT 5",
+    f" FROM {CURRENT_SCHEMA}.deal_tombstones WHERE {OURS} ORDER BY noticed_at DESC LIMIT 5",
 }
 _LIVE_AND_GONE: Final = f"""
-    SELECT deal_id FROM {CURRENT_SCHEMA}.deal_tombstones t WHERE {_OF} AND restored_at IS NULL
+    SELECT deal_id FROM {CURRENT_SCHEMA}.deal_tombstones t WHERE {OURS} AND restored_at IS NULL
     AND EXISTS (
         SELECT FROM {CURRENT_SCHEMA}.deals_current d WHERE d.organization_id = t.organization_id
         AND d.connection_id = t.connection_id AND d.id = t.deal_id
@@ -44,7 +42,8 @@ def tally(database_url: SecretStr, organization_id: str, connection_id: str) -> 
     """Count and look, all as of one moment; some 0.1 s for each million rows."""
     values = {"organization": organization_id, "connection": connection_id}
     parts = (
-        f"(SELECT count(*) FROM {CURRENT_SCHEMA}.{name} WHERE {_OF}) AS {name}" for name in TABLES
+        f"(SELECT count(*) FROM {CURRENT_SCHEMA}.{name} WHERE {OURS}) AS {name}"
+        for name in TABLE_NAMES
     )
     with open_connection(database_url) as connection, connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")

@@ -109,6 +109,12 @@ def test_the_image_is_no_root_and_has_each_folder_that_compose_mounts():
     assert {f if f.startswith("/") else f"/app/{f}" for f in made} == folders
 
 
+def test_the_image_brings_nothing_to_install_more_with():
+    build, final = (ROOT / "Dockerfile").read_text().split("FROM ")[1:]
+    assert "venv --without-pip /opt/venv" in build
+    assert "pip uninstall --yes --root-user-action ignore pip setuptools wheel" in final
+
+
 def test_the_api_bounds_its_clients_and_asks_who_they_are():
     (command,) = re.findall(r"^CMD (.*)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     words = yaml.safe_load(command)

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from api.settings import ApiSettings
+from hubspot_deals.launcher import storage
 from hubspot_deals.settings import PREFIX, PipelineSettings, load_settings
 from hubspot_deals.warehouse.credentials import KeyRing
 from tests.unit.test_docs import ROOT, variables_of_the_code
@@ -86,6 +88,16 @@ def test_everything_waits_for_the_migration():
             None,
             "service_completed_successfully",
         }
+
+
+def test_postgresql_has_connections_for_everything_at_its_most():
+    instance = yaml.safe_load((ROOT / "dagster_home" / "dagster.yaml").read_text())
+    runs = instance["concurrency"]["runs"]["max_concurrent_runs"]
+    api = ApiSettings.model_fields["database_pool_size"].default + 3
+    # Two code servers, the webserver and the daemon; three are PostgreSQL's own.
+    needed = 3 * runs + api + 4 * (storage._KEPT_CONNECTIONS + storage._MORE_CONNECTIONS) + 3
+    assert SERVICES["postgres"]["command"][-2] == "-c"
+    assert needed <= int(SERVICES["postgres"]["command"][-1].removeprefix("max_connections="))
 
 
 def test_images_are_pinned_by_version():

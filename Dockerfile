@@ -7,11 +7,13 @@ COPY pyproject.toml constraints.txt README.md ./
 COPY hubspot_deals hubspot_deals
 COPY api api
 COPY hubspot_sandbox hubspot_sandbox
-RUN python -m venv /opt/venv \
-    && /opt/venv/bin/pip install --no-cache-dir -c constraints.txt ".[kubernetes]"
+RUN python -m venv --without-pip /opt/venv \
+    && pip --python /opt/venv install --no-cache-dir -c constraints.txt ".[kubernetes]"
 
 FROM python:3.11.14-slim-bookworm
-RUN useradd --system --uid 10001 --home-dir /app --no-create-home hubspot
+# Nothing is installed in a container, and what installs has holes of its own.
+RUN pip uninstall --yes --root-user-action ignore pip setuptools wheel \
+    && useradd --system --uid 10001 --home-dir /app --no-create-home hubspot
 COPY --from=build /opt/venv /opt/venv
 WORKDIR /app
 COPY workspace.yaml ./

@@ -6,6 +6,7 @@ from hubspot_deals.defs.assets import hubspot_account, scan_assets
 from hubspot_deals.defs.jobs import scan_deals
 from hubspot_deals.defs.resources import PipelineSettingsResource, build_pipeline_resource
 from hubspot_deals.defs.sensors import launch_waiting_scans, remove_scans
+from hubspot_deals.sync_defs.server import revive_sync_server
 
 
 def build_definitions(pipeline: PipelineSettingsResource) -> dg.Definitions:
@@ -13,7 +14,7 @@ def build_definitions(pipeline: PipelineSettingsResource) -> dg.Definitions:
     return dg.Definitions(
         assets=[hubspot_account, scan_assets],
         jobs=[scan_deals],
-        sensors=[launch_waiting_scans, remove_scans],
+        sensors=[launch_waiting_scans, remove_scans, revive_sync_server],
         resources={"pipeline": pipeline},
     )
 

@@ -1,5 +1,6 @@
 """The command line of each process of the stack, PostgreSQL's excepted."""
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -79,7 +80,7 @@ def run_host_command(environment: Mapping[str, str]) -> Command:
 
 def door_commands(addresses: StackAddresses, environment: Mapping[str, str]) -> list[Command]:
     """Return the processes through which new work comes in."""
-    workspace = ["-w", "workspace.yaml"]
+    workspace = ["-w", str(checkout_folder() / "workspace.yaml")]
     webserver = ["dagster_webserver", "-h", LOOPBACK, "-p", str(addresses.dagster_port), *workspace]
     api = ["uvicorn", "api.main:create_app", "--factory", "--host", LOOPBACK]
     api += ["--http", "api.edge.protocol:BoundedProtocol", "--no-server-header"]
@@ -92,9 +93,14 @@ def door_commands(addresses: StackAddresses, environment: Mapping[str, str]) -> 
 
 
 def _python(name: str, arguments: list[str], environment: Mapping[str, str]) -> Command:
+    checkout = checkout_folder()
+    # Dagster's commands take an `.env` of the folder that they start in for their environment, and
+    # the checkout has one as soon as somebody uses docker-compose.yml.
+    folder = Path(environment.get("DAGSTER_HOME", checkout))
+    found = os.pathsep.join(filter(None, (str(checkout), environment.get("PYTHONPATH"))))
     return Command(
         name=name,
         arguments=[sys.executable, "-m", *arguments],
-        environment=environment,
-        working_folder=checkout_folder(),
+        environment={**environment, "PYTHONPATH": found},
+        working_folder=folder,
     )

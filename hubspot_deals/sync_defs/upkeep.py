@@ -7,30 +7,18 @@ from collections.abc import Sequence
 from typing import Final
 
 import dagster as dg
-from dagster._grpc.client import DagsterGrpcClient
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import SecretStr
 
-from hubspot_deals.settings import PREFIX
 from hubspot_deals.sync_contract import CONNECTION_TAG
 from hubspot_deals.sync_defs.assets import pool_of
+from hubspot_deals.sync_defs.server import load_anew
 from hubspot_deals.warehouse.syncs.connections import StoredConnection, list_connections
 from hubspot_deals.warehouse.syncs.launches import list_removed
 from hubspot_deals.warehouse.syncs.removal import remove_connection_data
 
 _REMOVAL_SECONDS: Final = 20.0
 """A tick of a sensor that takes over a minute is cut off."""
-_RELOAD_SECONDS: Final = 50
 _RUNS_A_TICK: Final = 100
-
-
-class SyncServerAddress(BaseSettings):
-    """Where `workspace.yaml` finds this code location."""
-
-    model_config = SettingsConfigDict(env_prefix=PREFIX)
-
-    sync_server_host: str = Field(default="127.0.0.1")
-    sync_server_port: int = Field(default=4001)
 
 
 def fingerprint(connections: Sequence[StoredConnection]) -> str:
@@ -58,9 +46,7 @@ def reload_if_changed(database_url: SecretStr, loaded: str) -> dg.SkipReason:
     """
     if fingerprint(list_connections(database_url)) == loaded:
         return dg.SkipReason("The definitions are those of the connections.")
-    address = SyncServerAddress()
-    client = DagsterGrpcClient(host=address.sync_server_host, port=address.sync_server_port)
-    client.reload_code(timeout=_RELOAD_SECONDS)
+    load_anew()
     return dg.SkipReason("The connections have changed; their definitions were loaded anew.")
 
 

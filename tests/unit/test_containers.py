@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from api.settings import ApiSettings
+from hubspot_deals.launcher import storage
 from hubspot_deals.settings import PREFIX, PipelineSettings, load_settings
 from hubspot_deals.warehouse.credentials import KeyRing
 from tests.unit.test_docs import ROOT, variables_of_the_code
@@ -88,6 +90,16 @@ def test_everything_waits_for_the_migration():
         }
 
 
+def test_postgresql_has_connections_for_everything_at_its_most():
+    instance = yaml.safe_load((ROOT / "dagster_home" / "dagster.yaml").read_text())
+    runs = instance["concurrency"]["runs"]["max_concurrent_runs"]
+    api = ApiSettings.model_fields["database_pool_size"].default + 3
+    # Two code servers, the webserver and the daemon; three are PostgreSQL's own.
+    needed = 3 * runs + api + 4 * (storage._KEPT_CONNECTIONS + storage._MORE_CONNECTIONS) + 3
+    assert SERVICES["postgres"]["command"][-2] == "-c"
+    assert needed <= int(SERVICES["postgres"]["command"][-1].removeprefix("max_connections="))
+
+
 def test_images_are_pinned_by_version():
     images = [service["image"] for name, service in SERVICES.items() if name not in OURS]
     dockerfile = (ROOT / "Dockerfile").read_text()
@@ -107,6 +119,12 @@ def test_the_image_is_no_root_and_has_each_folder_that_compose_mounts():
         mount.split(":")[1] for service in OURS.values() for mount in service.get("volumes", [])
     }
     assert {f if f.startswith("/") else f"/app/{f}" for f in made} == folders
+
+
+def test_the_image_brings_nothing_to_install_more_with():
+    build, final = (ROOT / "Dockerfile").read_text().split("FROM ")[1:]
+    assert "venv --without-pip /opt/venv" in build
+    assert "pip uninstall --yes --root-user-action ignore pip setuptools wheel" in final
 
 
 def test_the_api_bounds_its_clients_and_asks_who_they_are():

@@ -73,6 +73,8 @@ def launched_job(tmp_path):
         "volumes": DEPLOYMENT["volumes"],
         "volume_mounts": DEPLOYMENT["volumeMounts"],
         "resources": DEPLOYMENT["resources"],
+        # The chart says this of every run; ours must survive beside it.
+        "run_k8s_config": {"pod_spec_config": {"automount_service_account_token": True}},
     }
     context = K8sContainerContext.create_for_run(
         DagsterRun(job_name=JOB_NAME), launcher, include_run_tags=False
@@ -112,12 +114,28 @@ def chart_pod(values, name, **container):
     }
 
 
+def chart_probes(values):
+    """The probes of a part as the chart makes them, which asks a code server in its own way."""
+    asked = {}
+    if "port" in values:
+        command = ["dagster", "api", "grpc-health-check", "-p", str(values["port"])]
+        asked = {"exec": {"command": command}}
+    return {
+        name: asked | {word: value for word, value in values[name].items() if word != "enabled"}
+        for name in ("readinessProbe", "livenessProbe", "startupProbe")
+        if name in values
+    }
+
+
 def chart_pods():
     return [
-        chart_pod(VALUES["dagsterWebserver"], "webserver", env=VALUES["dagsterWebserver"]["env"]),
-        chart_pod(VALUES["dagsterDaemon"], "daemon", env=VALUES["dagsterDaemon"]["env"]),
-        chart_pod(DEPLOYMENT, "code-server", args=DEPLOYMENT["dagsterApiGrpcArgs"]),
-        chart_pod(SYNCS, "sync-server", args=SYNCS["codeServerArgs"]),
+        chart_pod(values, name, **words, **chart_probes(values))
+        for name, values, words in (
+            ("webserver", VALUES["dagsterWebserver"], {"env": VALUES["dagsterWebserver"]["env"]}),
+            ("daemon", VALUES["dagsterDaemon"], {"env": VALUES["dagsterDaemon"]["env"]}),
+            ("code-server", DEPLOYMENT, {"args": DEPLOYMENT["dagsterApiGrpcArgs"]}),
+            ("sync-server", SYNCS, {"args": SYNCS["codeServerArgs"]}),
+        )
     ]
 
 
@@ -266,6 +284,35 @@ def test_dagster_is_of_the_version_and_finds_the_code_locations():
     assert itself in policy["ingress"]
     ports = [each["port"] for each in policy["ingress"][0]["ports"]]
     assert ports == [DEPLOYMENT["port"], SYNCS["port"]]
+
+
+def test_a_pod_of_dagster_that_hangs_is_replaced_and_one_that_works_is_ready():
+    webserver, daemon = VALUES["dagsterWebserver"], VALUES["dagsterDaemon"]
+    for probe in ("readinessProbe", "livenessProbe", "startupProbe"):
+        # What the chart asks by itself is on another port than the service that is configured here.
+        answers = {"path": "/server_info", "port": webserver["service"]["port"]}
+        assert webserver[probe]["httpGet"] == answers
+        # The chart fills in the question and the port, as long as there is none.
+        assert all("exec" not in each[probe] for each in (DEPLOYMENT, SYNCS))
+    for each in (webserver, DEPLOYMENT, SYNCS):
+        assert each["startupProbe"]["enabled"] is True
+    assert DEPLOYMENT["readinessProbe"]["enabled"] is SYNCS["readinessProbe"]["enabled"] is True
+    assert daemon["livenessProbe"]["exec"]["command"] == ["dagster-daemon", "liveness-check"]
+    # As long as the daemon itself allows one of its threads, at least.
+    assert (
+        daemon["livenessProbe"]["periodSeconds"] * daemon["livenessProbe"]["failureThreshold"] > 300
+    )
+
+
+def test_only_dagsters_own_pods_may_ask_something_of_kubernetes():
+    assert VALUES["dagster-user-deployments"]["rbacEnabled"] is False
+    for name in ("api", "migrate"):
+        (found,) = [
+            each
+            for each in manifests()
+            if each["kind"] in {"Deployment", "Job"} and each["metadata"]["name"] == name
+        ]
+        assert pod_spec(found)["automountServiceAccountToken"] is False
 
 
 def test_policies_and_services_find_the_pods_that_they_name():

@@ -147,6 +147,7 @@ def test_the_lines_of_a_run_lead_back_to_its_request(used):
     ).json()
     tags = {tag["key"]: tag["value"] for tag in told["data"]["runOrError"]["tags"]}
     assert tags["hubspot_deals/request_id"] == "asked-for-a-sync"
+    assert tags["hubspot_deals/traceparent"]
 
 
 def test_a_sync_is_part_of_the_trace_of_who_asked_for_it(used):
@@ -187,7 +188,7 @@ def test_no_row_of_the_database_holds_a_secret(used, secrets):
             for (row,) in connection.execute(query):
                 rows += 1
                 if what := hits(row, secrets):
-                    found[f"{schema}.{table}"] = what
+                    found.setdefault(f"{schema}.{table}", set()).update(what)
     assert rows > 1_000
     assert {"scans", "event_logs", "runs", "credentials"} <= {table for _, table in tables}
     assert found == {}

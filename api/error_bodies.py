@@ -17,6 +17,7 @@ import orjson
 from fastapi import Response
 
 from api.logs import request_id
+from hubspot_deals.redaction import redact
 
 Faults = dict[str, Any]
 """Texts at their place: nested objects whose leaves are lists of texts."""
@@ -82,6 +83,9 @@ def error_response(
 ) -> Response:
     """Build the answer of any failure."""
     told = manner.get()
+    if status == http.HTTPStatus.NOT_FOUND:
+        # An id that is quoted may be a credential that was sent in its place.
+        text = redact(text)
     body: dict[str, Any] = {
         "success": False,
         "status": "error",

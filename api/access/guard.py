@@ -16,6 +16,7 @@ from api.access.trail import AuditTrail
 from api.errors import ForbiddenError, UnauthenticatedError
 from api.logs import request_id
 from hubspot_deals.errors import HubSpotDealsError
+from hubspot_deals.redaction import redact
 from hubspot_deals.warehouse.audit_log import AuditEntry, AuditOutcome
 from hubspot_deals.warehouse.owners import OwnedKind
 
@@ -109,7 +110,8 @@ class AccessGuard:
             at=datetime.now(UTC),
             actor=actor.name,
             action=scope["route"].name,
-            object_id=objects[0] if objects else None,
+            # Somebody may send a credential where an id belongs.
+            object_id=redact(objects[0]) if objects else None,
             request_id=request_id.get(),
         )
         caller = Caller(actor)

@@ -29,12 +29,14 @@ from api.connections.schemas import (
 )
 from api.cursors import Place
 from api.database import ConnectionPool, read
+from api.logs import request_id
 from api.plans.service import Planner
 from api.scans.stopper import RunStopper
 from api.schemas import Confirmation
 from hubspot_deals.errors import IdempotencyConflictError
 from hubspot_deals.sync_contract import ConnectionStatus, SyncSettings
 from hubspot_deals.sync_errors import ConnectionExistsError
+from hubspot_deals.tracing import trace_parent
 from hubspot_deals.warehouse.credentials import KeyRing
 from hubspot_deals.warehouse.syncs import acceptance, overview
 from hubspot_deals.warehouse.syncs.acceptance import ConnectionChange, NewConnection
@@ -145,7 +147,12 @@ class Connections:
     async def sync_now(self, connection_id: str) -> Confirmation[RequestedSync]:
         """Have a run launched soon, after the one that is under way if there is one."""
         async with self._pool.connection() as connection:
-            await acceptance.want_sync(connection, connection_id)
+            await acceptance.want_sync(
+                connection,
+                connection_id,
+                request_id=request_id.get() or None,
+                trace_parent=trace_parent(),
+            )
             record = await overview.get_connection(connection, connection_id)
         message = "A sync will begin shortly"
         if record.is_syncing:

@@ -18,6 +18,7 @@ from psycopg import AsyncConnection
 from pydantic import SecretStr
 
 from api.database import ConnectionPool, read
+from api.logs import request_id
 from api.webhooks.sender import Attempt, Sender
 from hubspot_deals.errors import CredentialError
 from hubspot_deals.warehouse import deliveries, webhooks
@@ -138,6 +139,7 @@ class Deliverer:
         self._may_claim.set()
 
     async def _deliver(self, due: DueDelivery, sealed: Sequence[webhooks.SealedSecret]) -> None:
+        request_id.set(due.request_id or "")  # of this task alone
         if not sealed:
             return  # the webhook was deleted just now
         # What cannot be written down is sent once more when the claim has run out.
@@ -182,7 +184,7 @@ class Deliverer:
             due.webhook_id,
             due.type,
             status,
-            extra={"status": attempt.status},
+            extra={"status": attempt.status, **_ids_of(due)},
         )
 
     async def _note_crashes(self) -> None:
@@ -192,6 +194,10 @@ class Deliverer:
     async def _sweep(self) -> None:
         async with self._pool.connection() as connection:
             await deliveries.sweep(connection, log_days=self._log_days)
+
+
+def _ids_of(due: DueDelivery) -> dict[str, str]:
+    return {"scan_id": due.data["scanId"]} if "scanId" in due.data else {}
 
 
 def decide(attempt: Attempt, tries: int, pauses: Sequence[float]) -> tuple[str, float]:

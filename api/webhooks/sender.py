@@ -22,6 +22,7 @@ from yarl import URL
 
 from api.schemas import format_timestamp
 from api.webhooks.addresses import AddressGuard, AddressRefusedError, UnreachableHostError
+from hubspot_deals import redaction
 from hubspot_deals.warehouse.deliveries import DueDelivery
 
 ATTEMPT_SECONDS: Final = 15
@@ -134,13 +135,17 @@ class Sender:
         try:
             url = self._guard.policy.parse(due.url)
             body = build_body(due.type, due.occurred_at, due.data)
+            for secret in secrets:
+                # The receiver knows it, and may say it back.
+                redaction.hide_here(secret)
+                redaction.hide_here(SecretStr(secret.get_secret_value().removeprefix("whsec_")))
             headers = sign(due.event_id, moment, body, secrets)
             async with self._http.post(
                 url, data=body, headers=headers, allow_redirects=False
             ) as answer:
                 status = answer.status
                 wait = _retry_after(answer)
-                response = await _read_excerpt(answer)
+                response = redaction.redact(await _read_excerpt(answer))
         except (AddressRefusedError, aiohttp.ClientError, OSError, ValueError) as problem:
             error = None if status is not None else self._explain(problem)
         return Attempt(

@@ -1,11 +1,14 @@
 """The assets of a connection: the tables that a sync keeps current, and where they come from."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from datetime import datetime
 from typing import Any, Final
 
 import dagster as dg
 
+from hubspot_deals import tracing
+from hubspot_deals.contract import REQUEST_ID_TAG, SERVICE_NAME, TRACE_PARENT_TAG
 from hubspot_deals.defs.failures import (
     build_failure,
     interrupted,
@@ -77,9 +80,15 @@ def build_tables(connection: StoredConnection) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, pipeline: PipelineSettingsResource
     ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
         """Bring one HubSpot account's tables up to now, and the run's partitions with them."""
-        settings = pipeline.resolve()
+        settings, tags = pipeline.resolve(), context.run.tags
         ids = {"connection_id": connection_id, "run_id": context.run.run_id}
-        with run_logged(settings.log_format, asked_by=None, ids=ids), secrets_kept():
+        tracing.configure(settings.traces_endpoint, f"{SERVICE_NAME}_worker")
+        with (
+            run_logged(settings.log_format, asked_by=tags.get(REQUEST_ID_TAG), ids=ids),
+            closing(tracing),
+            tracing.span("sync run", parent=tags.get(TRACE_PARENT_TAG), attributes=ids),
+            secrets_kept(),
+        ):
             yield from _synchronize(context, settings, connection)
 
     return tables

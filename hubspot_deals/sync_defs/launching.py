@@ -15,6 +15,7 @@ from dagster._core.storage.tags import (
 )
 from pydantic import SecretStr
 
+from hubspot_deals.contract import REQUEST_ID_TAG, TRACE_PARENT_TAG
 from hubspot_deals.sync_contract import UNTIL_NOW_TAG, sync_job_name
 from hubspot_deals.sync_defs.due import Launch, Rest, decide
 from hubspot_deals.sync_defs.focus import connections_of
@@ -140,6 +141,9 @@ def _build_request(outlook: Outlook, launch: Launch, claimed: datetime) -> dg.Ru
     tags = {ASSET_PARTITION_RANGE_START_TAG: keys.start, ASSET_PARTITION_RANGE_END_TAG: keys.end}
     if keys.start == keys.end:
         tags = {PARTITION_NAME_TAG: keys.start}
+    standing = outlook.standing
+    origin = {REQUEST_ID_TAG: standing.request_id, TRACE_PARENT_TAG: standing.trace_parent}
+    tags |= {name: value for name, value in origin.items() if value}
     return dg.RunRequest(
         run_key=f"{outlook.connection_id}/{claimed.isoformat()}",
         job_name=sync_job_name(outlook.connection_id),

@@ -55,7 +55,9 @@ _CLAIM: Final = f"""
     FROM claimed, hubspot_deals.webhook_events e, hubspot_deals.webhooks w
     WHERE d.seq = claimed.seq AND e.event_id = d.event_id AND w.webhook_id = d.webhook_id
     RETURNING d.seq, d.webhook_id, w.organization_id, w.receiver, w.url, d.event_id, e.type,
-        e.occurred_at, e.data, d.tries, d.next_attempt_at AS claimed_until
+        e.occurred_at, e.data, d.tries, d.next_attempt_at AS claimed_until, (
+            SELECT s.request_id FROM hubspot_deals.scans s WHERE s.scan_id = e.data ->> 'scanId'
+        ) AS request_id
 """
 
 _RECORD: Final = f"""
@@ -103,6 +105,8 @@ class DueDelivery:
     data: dict[str, Any]
     tries: int
     claimed_until: datetime
+    request_id: str | None = None
+    """Of the request that the scan is from; None where it is of no scan, or of one removed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,234 +5,89 @@ database, every log, what Dagster tells, and every answer.
 """
 
 import base64
-import itertools
 import json
 import tempfile
-import threading
-import time
-from contextlib import contextmanager, suppress
-from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import suppress
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, quote_plus
 
 import httpx
-import psutil
 import psycopg
 import pytest
 from psycopg import sql
 
 from hubspot_deals.redaction import HIDDEN
-from hubspot_sandbox.testing import SandboxProcess
-from tests.conftest import FAST
+from tests.e2e.canaries import (
+    COLLECTOR,
+    ENVIRONMENT,
+    JWT_SECRET,
+    OF_CONNECTIONS,
+    OTHER_SECRET,
+    PLANTED,
+    PROXY,
+    QUERY,
+    REQUESTS,
+    RING,
+    TOKENS,
+    USERINFO,
+    VERB_FIRST,
+)
+from tests.e2e.canary import SECONDS, echoing_hubspot, secret_fields, telling_receiver
+from tests.e2e.canary_use import Use
 from tests.e2e.conftest import running_stack
-from tests.integration.test_tracing import collector, spans
-
-TOKENS = {
-    # HubSpot's own form, and one that nothing but its place gives away.
-    "good": "pat-na1-CANARY0a-0000-4000-8000-000000000001",
-    "plain": "CANARYplaintoken9e7d41",
-    "refused": "pat-eu1-CANARY0b-refused-4000-8000-0000000002",
-    "echoed": "CANARYechoed-token-77c1",
-    "broken": "CANARYbroken-token-1d22",
-}
-REQUESTS = 200
-SECONDS = 90
-
-
-class EchoingHubSpot(BaseHTTPRequestHandler):
-    """Stands before the sandbox, and is as careless with some tokens as a server can be."""
-
-    protocol_version = "HTTP/1.1"
-    sandbox = ""
-
-    def do_GET(self):
-        length = int(self.headers.get("Content-Length") or 0)
-        payload = self.rfile.read(length)
-        sent = self.headers.get("Authorization", "")
-        if "refused" in sent or "echoed" in sent:
-            status = 401 if "refused" in sent else 400
-            text = f"The token {sent} ({sent.partition(' ')[2]}) of {self.path} is not good"
-            self.answer(status, json.dumps({"status": "error", "message": text}).encode())
-        elif "broken" in sent and "/objects/deals" in self.path:
-            self.answer(200, f"<html>{dict(self.headers)}</html>".encode())
-        else:
-            self.pass_on(payload)
-
-    do_POST = do_GET  # noqa: N815 - as http.server calls it
-
-    def pass_on(self, payload):
-        address = urlsplit(self.sandbox)
-        connection = HTTPConnection(address.hostname, address.port, timeout=SECONDS)
-        headers = {name: value for name, value in self.headers.items() if name != "Host"}
-        connection.request(self.command, self.path, payload, headers)
-        answer = connection.getresponse()
-        self.answer(answer.status, answer.read(), dict(answer.getheaders()))
-        connection.close()
-
-    def answer(self, status, content, headers=()):
-        self.send_response(status)
-        for name, value in dict(headers).items():
-            if name.lower() not in {"content-length", "transfer-encoding", "connection", "date"}:
-                self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_):
-        """Keep quiet."""
-
-
-@contextmanager
-def echoing_hubspot():
-    with SandboxProcess(deals=1_500, **FAST) as sandbox:
-        kind = type("Chosen", (EchoingHubSpot,), {"sandbox": sandbox.url})
-        with ThreadingHTTPServer(("127.0.0.1", 0), kind) as server:
-            threading.Thread(target=server.serve_forever, daemon=True).start()
-            yield f"http://127.0.0.1:{server.server_port}"
-            server.shutdown()
+from tests.integration.test_tracing import collector, every_span, spans
 
 
 @pytest.fixture(scope="module")
 def used():
-    """A stack after 200 requests, with failures and crashes; its answers and its folder."""
+    """A stack after 200 requests, with failures and crashes; and what was done with it."""
     with (
         tempfile.TemporaryDirectory(prefix="hubspot-deals-canary-") as parent,
         echoing_hubspot() as hubspot,
+        telling_receiver() as receiver,
+        collector() as (traces_endpoint, traces),
     ):
         folder = Path(parent)
         folder.chmod(0o755)
+        variables = ENVIRONMENT | {"HUBSPOT_DEALS_TRACES_ENDPOINT": traces_endpoint}
         with (
-            collector() as (traces_endpoint, traces),
-            running_stack(
-                folder,
-                hubspot,
-                HUBSPOT_DEALS_TRACES_ENDPOINT=traces_endpoint,
-                HUBSPOT_DEALS_LOG_FORMAT="json",
-            ) as stack,
+            running_stack(folder, hubspot, **variables) as stack,
             httpx.Client(base_url=stack.urls["api"], timeout=SECONDS) as api,
         ):
-            use = Use(api, stack)
+            use = Use(api, stack, receiver)
             use.everything()
-            yield stack, use.answers, traces
-
-
-class Use:
-    """Two hundred requests, most of which fail."""
-
-    def __init__(self, api, stack):
-        self.api, self.stack = api, stack
-        self.answers = []
-        self.started = []
-        self.numbers, self.turns = itertools.count(), itertools.count()
-
-    def everything(self):
-        while len(self.answers) < REQUESTS:
-            for name, token in TOKENS.items():
-                self.start(f"{name}-{next(self.numbers)}", token)
-                self.misuse(token)
-            if len(self.answers) > REQUESTS // 2 and "killed" not in self.__dict__:
-                self.killed = True
-                self.kill_everything()
-        self.wait_for_ends()
-        for scan_id in self.started:
-            for path in ("scan/{}/status", "results/{}/result", "results/{}/tables", "health"):
-                self.ask("GET", "/api/v1/" + path.format(scan_id))
-        for path in ("/health", "/stats", "/metrics", "/api/v1/pipeline/info", "/openapi.json"):
-            self.ask("GET", path)
-
-    def ask(self, method, path, **options):
-        for _ in range(100):
-            try:
-                answer = self.api.request(method, path, **options)
-            except httpx.TransportError:
-                time.sleep(0.2)  # the API has just been killed
-                continue
-            self.answers.append(answer)
-            return answer
-        pytest.fail("the API stays away")
-
-    def start(self, scan_id, token):
-        auth = {"accessToken": token, "tenantUrl": "https://app.hubspot.com"}
-        config = {"scanId": scan_id, "organizationId": "org-1", "type": ["user"], "auth": auth}
-        headers = {"X-Request-ID": f"asked-for-{scan_id}"}
-        answer = self.ask("POST", "/api/v1/scan/start", json={"config": config}, headers=headers)
-        if answer.status_code == 202:
-            self.started.append(scan_id)
-            if len(self.started) % 4 == 2:
-                auth = {"Authorization": f"Bearer {token}"}
-                self.ask("POST", f"/api/v1/scan/{scan_id}/cancel", headers=auth)
-
-    def misuse(self, token):
-        """Put a token where it has to be, where it must not be, and in pieces."""
-        auth = {"Authorization": f"Bearer {token}"}
-        config = {"scanId": "x", "organizationId": "o", "type": ["user"]}
-        ask = self.ask
-        if next(self.turns) % 3 == 0:  # each is a process of its own
-            ask(
-                "POST",
-                "/api/v1/scan/plan",
-                json={"config": config | {"auth": {"accessToken": token}}},
-            )
-            ask("POST", "/api/v1/auth/validate", json={"auth": {"accessToken": token}})
-        ask("POST", "/api/v1/scan/start", json={"config": config | {"accessToken": token}})
-        ask(
-            "POST",
-            "/api/v1/scan/start",
-            json={"config": config | {"auth": {"accessToken": [token]}}},
-        )
-        ask(
-            "POST",
-            "/api/v1/scan/start",
-            json={"config": config | {"auth": {"accessToken": token[:9]}}},
-        )
-        ask("POST", "/api/v1/scan/start", content=f'{{"accessToken": "{token}"'.encode())
-        ask("POST", "/api/v1/scan/start", content=f"accessToken={token}".encode())
-        ask("GET", f"/api/v1/scan/list?access_token={quote(token)}", headers=auth)
-        ask("GET", "/api/v1/scan/nothing/status", headers=auth | {"X-Api-Key": token})
-
-    def kill_everything(self):
-        """Kill the workers, and then each part; what holds a token holds it in its last words."""
-        with suppress(psutil.NoSuchProcess):
-            for worker in psutil.Process(self.stack.pids["run_host"]).children(recursive=True):
-                worker.kill()
-        for name in ("api", "run_host", "code_server"):
-            with suppress(psutil.NoSuchProcess):
-                psutil.Process(self.stack.pids[name]).kill()
-
-    def wait_for_ends(self):
-        deadline = time.monotonic() + SECONDS
-        for scan_id in self.started:
-            while time.monotonic() < deadline:
-                data = self.api.get(f"/api/v1/scan/{scan_id}/status").json()["data"]
-                if data["status"] in {"completed", "failed", "cancelled", "crashed"}:
-                    break
-                time.sleep(0.2)
+            yield use, traces
 
 
 @pytest.fixture(scope="module")
 def secrets(used):
     """Each secret in the spellings in which it might have been written."""
-    stack, _, _ = used
-    keys = (stack.data_dir / "encryption-keys").read_text().strip()
-    password = urlsplit(stack.urls["database"]).password
-    plain = [
-        *TOKENS.values(),
-        *([password] if password else []),
-        *(entry.partition(":")[2] for entry in keys.split(",")),
+    use, _ = used
+    passwords = [
+        file.read_text().strip().rpartition(":")[2]
+        for file in use.stack.data_dir.glob("postgres*.pgpass")
     ]
-    spelt = {
-        spelling
-        for secret in plain
-        for spelling in (
-            secret,
-            quote(secret, safe=""),
-            secret.encode().hex(),
-            base64.b64encode(secret.encode()).decode().rstrip("=")[:-2],
-        )
-    }
-    raw_keys = [base64.b64decode(entry.partition(":")[2]) for entry in keys.split(",")]
-    return sorted(spelt | {key.hex() for key in raw_keys} | {"CANARY"})
+    assert len(passwords) == 2
+    plain = [
+        *(*TOKENS.values(), *OF_CONNECTIONS.values(), *passwords, *use.made, *RING),
+        *(VERB_FIRST, JWT_SECRET, OTHER_SECRET, PROXY, COLLECTOR, USERINFO),
+    ]
+    spelt = {spelling for secret in plain for spelling in spellings(secret)}
+    keys = {base64.b64decode(key) for key in RING}
+    return sorted(spelt | {key.hex() for key in keys} | {key.decode() for key in keys})
+
+
+def spellings(secret):
+    content = secret.encode()
+    yield from (secret, quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1])
+    yield content.hex()
+    # Wherever in a longer text it began: three ways to stand in base64, without the ends.
+    for shift in range(3):
+        yield base64.b64encode(b" " * shift + content).decode()[4 if shift else 0 : -4]
+
+
+def test_every_secret_field_has_its_canary():
+    assert secret_fields() == set(PLANTED)
 
 
 def hits(text, secrets):
@@ -240,10 +95,10 @@ def hits(text, secrets):
 
 
 def test_the_use_was_as_mixed_as_it_should_be(used):
-    _, answers, _ = used
+    answers = used[0].answers
     statuses = {answer.status_code for answer in answers}
     assert len(answers) >= REQUESTS
-    assert {200, 202, 400, 404} <= statuses
+    assert {200, 202, 400, 401, 404, 413, 429} <= statuses
     outcomes = {
         answer.json()["data"]["status"]
         for answer in answers
@@ -253,34 +108,65 @@ def test_the_use_was_as_mixed_as_it_should_be(used):
 
 
 def test_hubspot_did_quote_tokens_where_its_texts_are_kept(used):
-    _, answers, _ = used
+    answers = used[0].answers
     marks = (HIDDEN, "[access token]")
     assert [answer for answer in answers if any(mark in answer.text for mark in marks)]
 
 
 def test_no_span_holds_a_secret(used, secrets):
-    _, _, traces = used
-    assert {"POST /scan/start", "scan run"} <= set(spans(traces))
+    _, traces = used
+    assert {"POST /scan/start", "scan run", "sync run"} <= set(spans(traces))
     assert [what for sent in traces if (what := hits(sent.decode("latin-1"), secrets))] == []
 
 
 def test_the_lines_of_a_run_lead_back_to_its_request(used):
-    stack, _, _ = used
+    stack = used[0].stack
     lines = []
     for log in (stack.data_dir / "logs").glob("*.log"):
         lines += [json.loads(line) for line in log.read_text().splitlines() if line[:2] == '{"']
-    asked = {line["request_id"] for line in lines if line.get("path") == "/api/v1/scan/start"}
+    asked = {line["request_id"] for line in lines if line.get("path", "").endswith("/scan/start")}
     ended = [line for line in lines if line["message"] == "run ended"]
-    assert len(ended) >= 5
-    for line in ended:
+    of_scans = [line for line in ended if "scan_id" in line and line["scan_id"] != "verb-first"]
+    assert len(of_scans) >= 5
+    for line in of_scans:
         assert line["request_id"] == f"asked-for-{line['scan_id']}"
         assert line["request_id"] in asked
         assert line["run_id"]
         assert line["outcome"]
+    sent = [
+        line for line in lines if line["message"].startswith(f"webhook {used[0].webhook}: scan.")
+    ]
+    assert sent
+    assert {line["request_id"] for line in sent} <= asked
+    wished = [line for line in ended if line["request_id"] == "asked-for-a-sync"]
+    assert [(line["connection_id"], line["outcome"]) for line in wished] == [("rest", "completed")]
+    told = httpx.post(
+        f"{stack.urls['dagster']}/graphql",
+        json={"query": TAGS, "variables": {"run": wished[0]["run_id"]}},
+        timeout=SECONDS,
+    ).json()
+    tags = {tag["key"]: tag["value"] for tag in told["data"]["runOrError"]["tags"]}
+    assert tags["hubspot_deals/request_id"] == "asked-for-a-sync"
+    assert tags["hubspot_deals/traceparent"]
+
+
+def test_a_sync_is_part_of_the_trace_of_who_asked_for_it(used):
+    _, traces = used
+    found = spans(traces)
+    asked = found["POST /connections/{connection_id}/sync"]
+    wished = [one for one in every_span(traces) if one.name == "sync run"]
+    assert asked.span_id in {one.parent_span_id for one in wished}
+
+
+def test_no_command_line_or_output_holds_a_secret(used, secrets):
+    use, _ = used
+    assert len(use.lines) > 100
+    assert use.shown
+    assert [what for text in use.lines + use.shown if (what := hits(text, secrets))] == []
 
 
 def test_no_answer_holds_a_secret(used, secrets):
-    _, answers, _ = used
+    answers = used[0].answers
     found = {
         (str(answer.url.path), answer.status_code): hits(answer.text + str(answer.headers), secrets)
         for answer in answers
@@ -289,7 +175,7 @@ def test_no_answer_holds_a_secret(used, secrets):
 
 
 def test_no_row_of_the_database_holds_a_secret(used, secrets):
-    stack, _, _ = used
+    stack = used[0].stack
     found, rows = {}, 0
     with psycopg.connect(stack.urls["database"]) as connection:
         tables = connection.execute(
@@ -302,7 +188,7 @@ def test_no_row_of_the_database_holds_a_secret(used, secrets):
             for (row,) in connection.execute(query):
                 rows += 1
                 if what := hits(row, secrets):
-                    found[f"{schema}.{table}"] = what
+                    found.setdefault(f"{schema}.{table}", set()).update(what)
     assert rows > 1_000
     assert {"scans", "event_logs", "runs", "credentials"} <= {table for _, table in tables}
     assert found == {}
@@ -310,8 +196,8 @@ def test_no_row_of_the_database_holds_a_secret(used, secrets):
 
 def test_no_file_of_the_stack_holds_a_secret(used, secrets):
     """Logs, Dagster's folder with what runs printed, even PostgreSQL's own files."""
-    stack, _, _ = used
-    meant = {stack.data_dir / "encryption-keys", stack.data_dir / "stack.json"}
+    stack = used[0].stack
+    meant = set(stack.data_dir.glob("postgres*.pgpass"))
     found, files = {}, 0
     for file in [stack.output, *stack.data_dir.rglob("*")]:
         with suppress(FileNotFoundError):
@@ -321,6 +207,14 @@ def test_no_file_of_the_stack_holds_a_secret(used, secrets):
                     found[str(file.relative_to(stack.data_dir.parent))] = what
     assert files > 50
     assert found == {}
+
+
+def test_no_log_holds_what_a_webhooks_address_holds(used):
+    """An address is shown to whoever may read the webhook; no log line has it."""
+    stack = used[0].stack
+    assert used[0].receiver.paths
+    logs = [stack.output, *(stack.data_dir / "logs").glob("*")]
+    assert [log.name for log in logs if QUERY in log.read_text()] == []
 
 
 RUNS = """
@@ -343,13 +237,14 @@ RUNS = """
     daemonType lastHeartbeatErrors { message stack } } } }
 }
 """
+TAGS = "query Tags($run: ID!) { runOrError(runId: $run) { ... on Run { tags { key value } } } }"
 LOGS = """query Logs($key: [String!]!) { capturedLogs(logKey: $key) { stdout stderr } }"""
 KEYS = """query Keys($run: ID!) { runOrError(runId: $run) { ... on Run { eventConnection { events {
     ... on LogsCapturedEvent { logKey fileKey stepKeys } } } } } }"""
 
 
 def test_dagster_tells_no_secret(used, secrets):
-    stack, _, _ = used
+    stack = used[0].stack
 
     def ask(query, **variables):
         answer = httpx.post(

@@ -47,14 +47,18 @@ def collector():
         server.shutdown()
 
 
-def spans(received):
-    return {
-        span.name: span
+def every_span(received):
+    return [
+        span
         for content in received
         for resource in ExportTraceServiceRequest.FromString(content).resource_spans
         for scope in resource.scope_spans
         for span in scope.spans
-    }
+    ]
+
+
+def spans(received):
+    return {span.name: span for span in every_span(received)}
 
 
 @pytest.fixture(autouse=True)

@@ -240,6 +240,21 @@ def test_callers_do_not_learn_which_inner_names_exist():
     assert len(texts) == 1
 
 
+def test_a_receiver_that_says_its_secret_back_does_not_get_it_into_the_log():
+    secret = SECRET.get_secret_value()
+    spoken = f"bad: {secret}, {secret.removeprefix('whsec_')}."
+
+    async def deliver():
+        async with receiving(answering(500, spoken.encode())) as receiver:
+            policy = AddressPolicy(allowed=parse_networks("127.0.0.1/32"), allow_http=True)
+            sender = Sender(AddressGuard(policy))
+            attempt = await send_on(sender, receiver.url())
+            await sender.close()
+            return attempt
+
+    assert asyncio.run(deliver()).response == "bad: [hidden], [hidden]."
+
+
 def test_proxies_of_the_environment_are_not_asked(monkeypatch):
     async def deliver():
         async with receiving(answering()) as proxy, receiving(answering()) as receiver:

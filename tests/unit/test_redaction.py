@@ -42,7 +42,7 @@ def own_state(monkeypatch):
         ("token pat-na1-CANARY00-1111 was refused", f"token {HIDDEN} was refused"),
         ("{'Authorization': 'Bearer CANARY.x_y-1'}", f"{{'Authorization': 'Bearer {HIDDEN}'}}"),
         ("authorization: basic Q0FOQVJZOng=", f"authorization: basic {HIDDEN}"),
-        ("key hd_CANARY0123456789abcdef", f"key {HIDDEN}"),
+        ("key hsd_0f1a9f38_CANARY0123456789abcdef", f"key {HIDDEN}"),
         ("whsec_Q0FOQVJZQ0FOQVJZ+/=", HIDDEN),
         ("eyJhbGciOi.eyJzdWIiOi.CANARY-_", HIDDEN),
         (f"k1:{KEY},k2:{KEY}", f"k1:{HIDDEN},k2:{HIDDEN}"),

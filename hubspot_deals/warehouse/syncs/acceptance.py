@@ -197,8 +197,14 @@ async def remove_connection(connection: AsyncConnection[Any], connection_id: str
         return await _fence(connection, connection_id)
 
 
-async def want_sync(connection: AsyncConnection[Any], connection_id: str) -> None:
-    """Have the sensor launch a run soon; one wish is as good as many.
+async def want_sync(
+    connection: AsyncConnection[Any],
+    connection_id: str,
+    *,
+    request_id: str | None = None,
+    trace_parent: str | None = None,
+) -> None:
+    """Have the sensor launch a run soon; one wish is as good as many, and the first names the run.
 
     Raises ConnectionNotFoundError or ConnectionPausedError.
     """
@@ -207,9 +213,9 @@ async def want_sync(connection: AsyncConnection[Any], connection_id: str) -> Non
         if not before["is_enabled"]:
             raise ConnectionPausedError(connection_id)
         await connection.execute(
-            "UPDATE hubspot_deals.connections SET sync_wanted_at = coalesce(sync_wanted_at, now())"
-            " WHERE connection_id = %s",
-            (connection_id,),
+            "UPDATE hubspot_deals.connections SET sync_wanted_at = now(), sync_request_id = %s,"
+            " sync_trace_parent = %s WHERE connection_id = %s AND sync_wanted_at IS NULL",
+            (request_id, trace_parent, connection_id),
         )
 
 

@@ -29,7 +29,9 @@ _MOST_RUNS: Final = 20
 
 _STANDING: Final = f"""
     SELECT {COLUMNS}, k.account, c.cursor IS NOT NULL AS is_loaded,
-        c.sync_wanted_at IS NOT NULL AS is_wanted, r.failures, r.last_end
+        c.sync_wanted_at IS NOT NULL AS is_wanted, r.failures, r.last_end,
+        CASE WHEN c.sync_wanted_at IS NOT NULL THEN c.sync_request_id END AS request_id,
+        CASE WHEN c.sync_wanted_at IS NOT NULL THEN c.sync_trace_parent END AS trace_parent
     FROM {WITH_CREDENTIALS}
     LEFT JOIN LATERAL (
         SELECT max(last.ended_at) AS last_end, count(*) FILTER (
@@ -80,6 +82,9 @@ class Standing:
     failures: int
     """Runs in a row, up to the last one, that failed or crashed."""
     last_end: datetime | None
+    request_id: str | None = None
+    """Of the request that asked for a sync, while one is wanted."""
+    trace_parent: str | None = None
 
     @property
     def is_enabled(self) -> bool:
@@ -167,6 +172,6 @@ def get_freshness(database_url: SecretStr, connection_id: str) -> datetime | Non
 
 
 def _standing_of(row: dict[str, Any]) -> Standing:
-    own = ("is_loaded", "is_wanted", "failures", "last_end")
+    own = ("is_loaded", "is_wanted", "failures", "last_end", "request_id", "trace_parent")
     said = {name: row.pop(name) for name in own}
     return Standing(connection_of(row), **said)

@@ -1,6 +1,6 @@
 """The assets of a connection: the tables that a sync keeps current, and where they come from."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from datetime import datetime
 from typing import Any, Final

@@ -28,7 +28,8 @@ _FORMS: Final = tuple(
     for hint, pattern in (
         # Access tokens of HubSpot, our API keys, secrets of webhooks, JSON web tokens.
         ("pat-", r"(\b)pat-[a-z0-9]{2,8}-[a-z0-9_-]{6,}"),
-        ("hd_", r"(\b)hd_[a-z0-9_.-]{16,}"),
+        # Of a key of ours its public part stays, by which it is revoked.
+        ("hsd_", r"(hsd_[0-9a-f]{8}_)[a-z0-9_-]{6,}"),
         ("whsec_", r"(\b)whsec_[a-z0-9+/=_-]{8,}"),
         ("eyj", r"(\b)eyJ[a-z0-9_-]{5,}\.[a-z0-9_-]+\.[a-z0-9_-]*"),
         # Keys of the key ring: 32 bytes in base64.

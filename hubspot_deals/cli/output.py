@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from hubspot_deals.contract import ScanStatus
+from hubspot_deals.logs import one_line
 
 _POLL_SECONDS: Final = 0.5
 _OFTEN_SECONDS: Final = 60.0
@@ -163,7 +164,8 @@ def _notice(scan: Scan) -> str:
 
 
 def _cell(value: object, width: int) -> str:
-    text = "" if value is None else str(value)
+    # Of the audit log, for one, callers have written some: a terminal must not obey them.
+    text = "" if value is None else one_line(str(value))
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 

@@ -44,7 +44,6 @@ NEEDS: Final[Mapping[str, Need]] = {
     "get_health": _OPEN,
     "get_liveness": _OPEN,
     "get_readiness": _OPEN,
-    "openapi": _OPEN,
     "show_openapi": _OPEN,
     "show_redoc": _OPEN,
     "show_swagger": _OPEN,

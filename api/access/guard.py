@@ -230,7 +230,7 @@ async def _receive_nothing() -> Message:
 
 def _writable(text: str) -> str:
     """Bound what a path named, and leave out what PostgreSQL has no place for, and secrets."""
-    return redact(text)[:_LONGEST_OBJECT].replace("\0", "")
+    return redact(text[: 4 * _LONGEST_OBJECT])[:_LONGEST_OBJECT].replace("\0", "")
 
 
 def _outcome(status: int | None) -> AuditOutcome:

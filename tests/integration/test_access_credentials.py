@@ -12,6 +12,7 @@ from api.access import credentials
 from api.access.credentials import KEY_SECONDS
 from api.main import create_app
 from api.testing import serve
+from hubspot_deals.redaction import HIDDEN, redact
 from tests.integration.access_cases import add_key, bearer, told
 from tests.unit import test_access_tokens as tokens
 
@@ -52,6 +53,7 @@ def test_a_token_and_a_key_are_taken_in_each_documented_place(api_settings, gate
             assert status(("Authorization", bad)) == 401
         assert status(("X-API-Key", key), ("Authorization", f"Bearer {key}")) == 401
         assert status(("X-API-Key", key), ("X-API-Key", key)) == 401
+        assert redact(f"what signs is {secret}") == f"what signs is {HIDDEN}"
 
 
 def test_a_key_that_is_revoked_or_runs_out_is_refused_after_a_moment(service, database):

@@ -1,5 +1,6 @@
 """The OpenAPI document and its browsable pages, which work without the internet."""
 
+from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
@@ -64,10 +65,16 @@ def add_docs_pages(app: FastAPI) -> None:
     async def show_redoc() -> HTMLResponse:
         return redoc
 
-    async def show_openapi() -> JSONResponse:
+    @cache
+    def written() -> JSONResponse:
+        # Anybody may ask for it without limit: it is written once.
         return JSONResponse(app.openapi())
+
+    async def show_openapi() -> JSONResponse:
+        return written()
 
     for path in ("/docs", "/api/v1/docs"):
         app.get(path, include_in_schema=False)(show_swagger)
     app.get("/redoc", include_in_schema=False)(show_redoc)
-    app.get("/api/v1/openapi.json", include_in_schema=False)(show_openapi)
+    for path in ("/openapi.json", "/api/v1/openapi.json"):
+        app.get(path, include_in_schema=False)(show_openapi)

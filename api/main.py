@@ -72,6 +72,7 @@ def build_app(lifespan: Lifespan | None = None, *, cors_origins: str = "") -> Fa
         description=_DESCRIPTION.strip(),
         lifespan=lifespan,
         openapi_tags=[{"name": name} for name in _TAGS],
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,

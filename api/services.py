@@ -140,6 +140,7 @@ def build_lifespan(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
         redaction.hide_settings(settings.database_url, settings.encryption_keys)
+        redaction.hide(settings.jwt_secret)
         configure_logging(settings.log_format)
         tracing.configure(settings.traces_endpoint, f"{SERVICE_NAME}_api")
         async with AsyncExitStack() as stack:

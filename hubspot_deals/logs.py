@@ -6,6 +6,7 @@ run. Nothing that has the form of a secret gets through (`redaction.py`).
 
 import logging
 import os
+import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -19,6 +20,9 @@ from hubspot_deals.redaction import format_error, redact, redact_values
 _PRODUCT: Final = "hubspot_deals"
 _console: Final[list[TextIO]] = []
 """None or one: the stream that standard error was."""
+
+_UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode's categories of what is not seen: controls, formats, half characters, separators."""
 
 LogFormat = Literal["plain", "json"]
 
@@ -51,7 +55,7 @@ class PlainFormatter(logging.Formatter):
         """Return one line, followed by the traceback if there is one."""
         facts = "".join(f" {name}={value}" for name, value in _facts(record).items())
         line = f"{_time(record)} {record.levelname} [{request_id.get() or '-'}] {record.name}: "
-        text = redact(_one_line(record.getMessage() + facts))
+        text = redact(one_line(record.getMessage() + facts))
         return line + text + (f"\n{trace}" if (trace := _trace(record)) else "")
 
 
@@ -121,6 +125,14 @@ def _trace(record: logging.LogRecord) -> str:
     return format_error(error) if error else ""
 
 
-def _one_line(text: str) -> str:
-    """A caller's path may hold line breaks; a log line may not."""
-    return text.replace("\r", "\\r").replace("\n", "\\n")
+def one_line(text: str) -> str:
+    """Return a text without what ends a line, steers a terminal or turns the text around.
+
+    A caller's path may hold all of it; each becomes what Python's source would have for it.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c.encode("unicode_escape").decode() if unicodedata.category(c) in _UNSEEN else c
+        for c in text
+    )

@@ -28,16 +28,18 @@ _FORMS: Final = tuple(
     for hint, pattern in (
         # Access tokens of HubSpot, our API keys, secrets of webhooks, JSON web tokens.
         ("pat-", r"(\b)pat-[a-z0-9]{2,8}-[a-z0-9_-]{6,}"),
-        ("hsd_", r"(\b)hsd_[a-z0-9_.-]{16,}"),
+        # Of a key of ours its public part stays, by which it is revoked.
+        ("hsd_", r"(hsd_[0-9a-f]{8}_)[a-z0-9_-]{6,}"),
         ("whsec_", r"(\b)whsec_[a-z0-9+/=_-]{8,}"),
-        ("eyj", r"(\b)eyJ[a-z0-9_-]{5,}\.[a-z0-9_-]+\.[a-z0-9_-]*"),
+        # None begins inside another, or a text of beginnings would be read as often as it has some.
+        ("eyj", r"((?<![a-z0-9_-]))eyJ[a-z0-9_-]{5,}\.[a-z0-9_-]+\.[a-z0-9_-]*"),
         # Keys of the key ring: 32 bytes in base64.
         ("=", r"((?<![a-z0-9+/]))[a-z0-9+/]{43}=(?![a-z0-9+/=])"),
         # A digit tells a token from the next word of a sentence.
         ("bearer", r"(\bbearer\s+)(?=\S*\d)[a-z0-9._~+/=-]{6,}"),
         ("basic", r"(\bauthorization\W{1,5}basic\s+)[a-z0-9._~+/=-]{6,}"),
-        # What stands between a URL's user and its host.
-        ("@", r"""(://[^\s/:@"']*:)[^\s"']+(?=@)"""),
+        # What stands between a URL's user and its host, bounded for the same reason.
+        ("@", r"""(://[^\s/:@"']{0,100}:)[^\s"']{1,255}(?=@)"""),
         ("pass", r"""((?:password|passwd)""" + _VALUE),
         ("token", r"""((?:access|refresh|id)_?token""" + _VALUE),
         ("secret", r"""(client_?secret""" + _VALUE),

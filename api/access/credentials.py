@@ -1,9 +1,11 @@
 """Finds out from whom a request is: by API key, by JWT, or in open mode by where it comes from."""
 
+import asyncio
 import time
 from collections import OrderedDict
 from typing import Final
 
+from psycopg_pool import PoolTimeout
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
@@ -14,12 +16,16 @@ from api.database import ConnectionPool, read
 from api.errors import ForbiddenError, UnauthenticatedError
 from api.settings import ApiSettings
 from hubspot_deals.contract import AccessLevel
-from hubspot_deals.warehouse.api_keys import PREFIX, find_key, split_key
+from hubspot_deals.warehouse.api_keys import PREFIX, GrantedKey, find_key, split_key
 
 KEY_SECONDS: Final = 5.0
 """How long a process trusts what it knows of a key: a revoked one is refused after that."""
 
 _MOST_KEYS: Final = 1_024
+_STRANGERS: Final = 2
+"""Lookups at once of keys that this process has not known as valid: anybody can make some up, and
+those who have one are not to wait for a connection behind them."""
+_TURN_SECONDS: Final = 5
 _LONGEST: Final = 8_192
 """Characters of a credential; a longer one is not looked at."""
 
@@ -32,6 +38,7 @@ class Credentials:
         self._tokens = tokens
         self._is_open = is_open
         self._known: OrderedDict[tuple[str, bytes], tuple[float, Actor]] = OrderedDict()
+        self._strangers = asyncio.Semaphore(_STRANGERS)
 
     async def identify(self, scope: Scope) -> Actor:
         """Return who calls, ANONYMOUS without a credential.
@@ -58,9 +65,9 @@ class Credentials:
         until, actor = self._known.get(parts, (0.0, ANONYMOUS))
         if time.monotonic() < until:
             return actor
-        self._known.pop(parts, None)
+        was_known = self._known.pop(parts, None) is not None
         began = time.monotonic()
-        key = await read(self._pool, lambda connection: find_key(connection, *parts))
+        key = await (self._find(parts) if was_known else self._find_stranger(parts))
         if key is None:
             raise UnauthenticatedError.of_invalid()
         own = None if key.organizations is None else frozenset(key.organizations)
@@ -70,6 +77,21 @@ class Credentials:
         if len(self._known) > _MOST_KEYS:
             self._known.popitem(last=False)
         return actor
+
+    async def _find(self, parts: tuple[str, bytes]) -> GrantedKey | None:
+        return await read(self._pool, lambda connection: find_key(connection, *parts))
+
+    async def _find_stranger(self, parts: tuple[str, bytes]) -> GrantedKey | None:
+        try:
+            async with asyncio.timeout(_TURN_SECONDS):
+                await self._strangers.acquire()
+        except TimeoutError:
+            msg = "too many unknown keys are being looked up"
+            raise PoolTimeout(msg) from None
+        try:
+            return await self._find(parts)
+        finally:
+            self._strangers.release()
 
 
 def check_access(settings: ApiSettings) -> None:

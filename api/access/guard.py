@@ -4,14 +4,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from fastapi import Request, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from api.access.actor import ANONYMOUS, Actor, Caller
 from api.access.levels import Need
-from api.access.owners import Named, Owners, named_in, unknown_error
+from api.access.owners import Named, Owners, named_in, objects_in, unknown_error
+from api.access.refusals import Refusals
 from api.access.trail import AuditTrail
 from api.errors import ForbiddenError, UnauthenticatedError
 from api.logs import request_id
@@ -35,7 +36,7 @@ class Visit:
     need: Need
     trail: AuditTrail
     entry: AuditEntry
-    objects: tuple[str, ...]
+    objects: tuple[tuple[OwnedKind | None, str], ...]
     seen: Mapping[Named, int] = field(default_factory=dict)
     """Numbers (`seq`) of the objects in the path that the caller was found to own."""
     is_remembered: bool = False
@@ -59,8 +60,8 @@ class Visit:
         """Write down what was read or refused, soon."""
         if not self.need.is_noted:
             return
-        for object_id in self.objects or (entry.object_id,):
-            self.trail.note(replace(entry, object_id=object_id))
+        for kind, object_id in self.objects or ((None, entry.object_id),):
+            self.trail.note(replace(entry, object_kind=kind, object_id=object_id))
 
     def ended(self, status: int | None, *, is_whole: bool = True) -> AuditEntry:
         """Return the entry with what came of it."""
@@ -82,6 +83,7 @@ class AccessGuard:
     def __init__(self, owners: Owners, trail: AuditTrail) -> None:
         self._owners = owners
         self._trail = trail
+        self._refusals = Refusals(trail)
 
     async def serve(
         self, need: Need, handle: Handle, scope: Scope, receive: Receive, send: Send
@@ -101,19 +103,20 @@ class AccessGuard:
     async def _admit(self, need: Need, scope: Scope, *, afresh: bool = False) -> Visit:
         state, params = scope["state"], scope["path_params"]
         actor: Actor = state.get("actor", ANONYMOUS)
-        if (refusal := state.get("refusal")) is not None:
-            raise refusal
-        if actor.level is None:
-            raise UnauthenticatedError.of_missing()
-        objects = tuple(_writable(text) for key, text in params.items() if key.endswith("_id"))
+        objects = tuple((kind, _writable(text)) for kind, text in objects_in(params))
+        kind, object_id = objects[0] if objects else (None, None)
         entry = AuditEntry(
             at=datetime.now(UTC),
             actor=actor.name,
             action=scope["route"].name,
-            # Somebody may send a credential where an id belongs.
-            object_id=redact(objects[0]) if objects else None,
+            object_id=object_id,
+            object_kind=kind,
             request_id=request_id.get(),
         )
+        if (refusal := _refusal_of(actor, state)) is not None:
+            if need.is_noted:
+                self._refusals.note(entry, refusal, scope)
+            raise refusal
         caller = Caller(actor)
         visit = Visit(caller, need, self._trail, entry, objects)
         caller.begin = visit.begin
@@ -135,6 +138,14 @@ class AccessGuard:
             if named not in seen:
                 raise unknown_error(named)
         return seen
+
+
+def _refusal_of(actor: Actor, state: Mapping[str, Any]) -> Exception | None:
+    """Return why nobody knows who calls; None if somebody does."""
+    refusal: Exception | None = state.get("refusal")
+    if refusal is None and actor.level is None:
+        return UnauthenticatedError.of_missing()
+    return refusal
 
 
 def _asked(actor: Actor, need: Need, params: Mapping[str, str]) -> list[Named]:
@@ -223,8 +234,8 @@ async def _receive_nothing() -> Message:
 
 
 def _writable(text: str) -> str:
-    """Bound what a path named, and leave out what PostgreSQL has no place for."""
-    return text[:_LONGEST_OBJECT].replace("\0", "")
+    """Bound what a path named, and leave out what PostgreSQL has no place for, and secrets."""
+    return redact(text[: 4 * _LONGEST_OBJECT])[:_LONGEST_OBJECT].replace("\0", "")
 
 
 def _outcome(status: int | None) -> AuditOutcome:

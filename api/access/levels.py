@@ -34,6 +34,9 @@ _READ: Final = Need(AccessLevel.READ)
 _ASK: Final = Need(AccessLevel.RUN)
 _RUN: Final = Need(AccessLevel.RUN, changes=True)
 _START: Final = Need(AccessLevel.RUN, changes=True, names_itself=True)
+_ARRANGE: Final = Need(AccessLevel.ADMIN, changes=True)
+"""Of the organization: what goes on after its caller, to accounts and receivers they have named."""
+_FOUND: Final = Need(AccessLevel.ADMIN, changes=True, names_itself=True)
 _MAINTAIN: Final = Need(AccessLevel.ADMIN, changes=True, everywhere=True)
 
 NEEDS: Final[Mapping[str, Need]] = {
@@ -41,7 +44,6 @@ NEEDS: Final[Mapping[str, Need]] = {
     "get_health": _OPEN,
     "get_liveness": _OPEN,
     "get_readiness": _OPEN,
-    "openapi": _OPEN,
     "show_openapi": _OPEN,
     "show_redoc": _OPEN,
     "show_swagger": _OPEN,
@@ -62,9 +64,9 @@ NEEDS: Final[Mapping[str, Need]] = {
     "list_connections": _READ,
     "get_connection": _READ,
     "list_sync_runs": _READ,
-    "create_connection": _START,
-    "change_connection": _RUN,
-    "remove_connection": _RUN,
+    "create_connection": _FOUND,
+    "change_connection": _ARRANGE,
+    "remove_connection": _ARRANGE,
     "sync_connection": _RUN,
     "pause_connection": _RUN,
     "resume_connection": _RUN,
@@ -72,10 +74,10 @@ NEEDS: Final[Mapping[str, Need]] = {
     "list_webhooks": _READ,
     "get_webhook": _READ,
     "list_deliveries": _READ,
-    "create_webhook": _START,
-    "change_webhook": _RUN,
-    "delete_webhook": _RUN,
-    "rotate_secret": _RUN,
+    "create_webhook": _FOUND,
+    "change_webhook": _ARRANGE,
+    "delete_webhook": _ARRANGE,
+    "rotate_secret": _ARRANGE,
     "test_webhook": _RUN,
     "replay_delivery": _RUN,
     # What they extracted.

@@ -59,6 +59,15 @@ def named_in(params: Mapping[str, str]) -> list[Named]:
     ]
 
 
+def objects_in(params: Mapping[str, str]) -> list[tuple[OwnedKind | None, str]]:
+    """Return each id in a path with the kind of its object, None for what nobody owns alone."""
+    return [
+        (_PARAMETERS[name].kind if name in _PARAMETERS else None, text)
+        for name, text in params.items()
+        if name.endswith("_id")
+    ]
+
+
 def unknown_error(named: Named) -> HubSpotDealsError:
     """Build the error of an object that does not exist."""
     return _UNKNOWN[named.kind](named.object_id)

@@ -118,6 +118,7 @@ async def create_connection(  # noqa: PLR0913, PLR0917 - one parameter per param
     """
     await caller.act_for(body.organization_id, body.connection_id)
     created = await connections.create(body, idempotency_key)
+    caller.object_id = created.connection_id
     response.headers["Location"] = f"{request.url.path}/{created.connection_id}"
     return Answer(data=created)
 

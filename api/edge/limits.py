@@ -1,11 +1,11 @@
 """Which limit a request draws on, and for whom it is counted."""
 
-import ipaddress
 import re
 from typing import Any, Final, Literal
 
 from starlette.types import Scope
 
+from api.access.refusals import site_of
 from api.dialect.grammar import PREFIX
 
 LimitName = Literal["scans", "results", "maintenance", "health"]
@@ -16,8 +16,6 @@ _HEALTH: Final = re.compile(r"/health(/.*)?|/stats")
 _READS: Final = frozenset({"GET", "HEAD"})
 _NOBODY: Final = frozenset({"anonymous", "open"})
 """Names that all have whose credentials say nothing."""
-_SITE_BITS: Final = 64
-"""One customer has as many IPv6 addresses as the rest of the bits can count."""
 
 
 def is_read(method: str) -> bool:
@@ -46,16 +44,4 @@ def caller_of(scope: Scope) -> str:
     actor: Any = scope.get("state", {}).get("actor")
     if actor is not None and actor.name not in _NOBODY:
         return f"actor:{actor.name}"
-    return f"address:{_site_of(scope['client'][0])}" if scope.get("client") else "address:"
-
-
-def _site_of(host: str) -> str:
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host[:_SITE_BITS]
-    if address.version == 4:  # noqa: PLR2004 - of the protocol
-        return host
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.ip_network((address.packed, _SITE_BITS), strict=False))
+    return f"address:{site_of(scope)}"

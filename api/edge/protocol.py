@@ -8,7 +8,12 @@ import uuid
 from http import HTTPStatus
 from typing import Any, ClassVar, Final
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from api.edge.security import add_security_headers
 from api.error_bodies import error_response
@@ -16,7 +21,7 @@ from api.logs import request_id
 
 MOST_HEADERS: Final = 100
 MOST_HEADER_BYTES: Final = 65_536
-"""Of the address and all headers together."""
+"""Of the address and all headers together, and of what follows a body of unknown length."""
 
 _VERSIONS: Final = ("1.0", "1.1")
 
@@ -46,7 +51,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self.ws_protocol_class = None
         self._head_timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
-        self._head_bytes = 0
+        self._held_bytes = 0
+        """Received since the parser last passed something on: it keeps them, or pays for them."""
+        self._passed_on = 0
+        self._served: RequestResponseCycle | None = None
         self._is_in_head = False
         self._is_too_large = False
 
@@ -58,19 +66,22 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Expect nothing more."""
         self._cancel_timers()
+        if self._served is not None:
+            # uvicorn tells only the last request of a connection, which may still be queued.
+            self._served.disconnected = True
+            self._served.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Read what has arrived; a head that goes on and on is refused before it ends."""
-        has_begun = self._is_in_head
+        """Read what has arrived; a head or a trailer that goes on and on is refused."""
+        passed_on = self._passed_on
         super().data_received(data)
         if self.transport.is_closing():
             return
-        if has_begun and self._is_in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > MOST_HEADER_BYTES:
-                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-                return
+        self._held_bytes = self._held_bytes + len(data) if self._passed_on == passed_on else 0
+        if self._held_bytes > MOST_HEADER_BYTES:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            return
         if self._is_idle():
             # A head, or the rest of a body that nobody has read: neither may go on for ever.
             self._expect_head()
@@ -78,8 +89,18 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Read the head of a request."""
         self._is_in_head = True
-        self._head_bytes = 0
+        self._passed_on += 1
         super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; what stands behind a body is none, and nobody asks for it."""
+        if self._is_in_head:
+            super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of a body, which is bounded where it is read."""
+        self._passed_on += 1
+        super().on_body(body)
 
     def on_headers_complete(self) -> None:
         """Let the request be served, unless its head is too large."""
@@ -92,13 +113,11 @@ class BoundedProtocol(HttpToolsProtocol):
         if version not in _VERSIONS or hosts > 1 or (hosts == 0 and version == _VERSIONS[-1]):
             raise _AmbiguousError
         self._is_in_head = False
+        self._passed_on += 1
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
         super().on_headers_complete()
-
-    def _unsupported_upgrade_warning(self) -> None:
-        self.logger.info("Upgrade to another protocol ignored: answered as HTTP/1.1")
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP, or too much of it."""
@@ -117,6 +136,17 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._stall_timer is not None:
             self._stall_timer.cancel()
         super().resume_writing()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._served = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _should_upgrade(self) -> bool:
+        # There is nothing behind a WebSocket here, and nothing of all this would bound it.
+        return False
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing in the log: anybody may ask, as often as they like, and gets plain HTTP."""
 
     def _expect_head(self) -> None:
         if self._head_timer is None:

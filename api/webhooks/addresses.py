@@ -91,14 +91,30 @@ _NEVER: Final = tuple(
         "100.100.100.200/32",
         "168.63.129.16/32",
         "169.254.0.0/16",
+        "192.0.0.192/32",
         "224.0.0.0/4",
         "255.255.255.255/32",
         "::/128",
-        "fd00:ec2::254/128",
+        "fd00:ec2::/32",
+        "fd20:ce::254/128",
+        "fe80::/10",
         "ff00::/8",
     )
 )
 """Metadata services of clouds, and what is no single host: no setting opens these."""
+_WITH_V4: Final = tuple(
+    (IPv6Network(text), shift)
+    for text, shift in (
+        ("::/96", 0),
+        ("::ffff:0:0/96", 0),
+        ("::ffff:0:0:0/96", 0),
+        ("64:ff9b::/96", 0),
+        ("2002::/16", 80),
+    )
+)
+"""Networks in which systems or gateways take an IPv4 address out of an IPv6 one, and the number of
+bits behind it."""
+_LOOPBACK_V6: Final = IPv6Address("::1")
 
 
 class AddressRefusedError(Exception):
@@ -186,6 +202,9 @@ class AddressPolicy:
         """Tell whether an address may be connected to at a port."""
         if _is_in(address, _NEVER):
             return False
+        inner = _v4_inside(address)
+        if inner is not None and not self.permits(inner, port):
+            return False
         return _is_in(address, self.allowed) or (port in self.ports and is_public(address))
 
 
@@ -209,6 +228,16 @@ def is_public(address: Address) -> bool:
         and not _is_in(address, _NOT_PUBLIC_V6)
         and int(address) >> 32 & 0xFFFFFFFF not in _ISATAP
     )
+
+
+def _v4_inside(address: Address) -> IPv4Address | None:
+    """Return the address that a packet to this one may end up at, if it is another one."""
+    if isinstance(address, IPv4Address) or address == _LOOPBACK_V6:
+        return None
+    for network, shift in _WITH_V4:
+        if address in network:
+            return IPv4Address(int(address) >> shift & 0xFFFFFFFF)
+    return None
 
 
 def _is_in(address: Address, networks: Sequence[Network]) -> bool:

@@ -101,7 +101,9 @@ async def create_webhook(
     The answer has the secret that signs its deliveries; it is not shown again.
     """
     await caller.act_for(body.organization_id)
-    return Answer(data=await service.create_webhook(pool, keys, guard, body))
+    created = await service.create_webhook(pool, keys, guard, body)
+    caller.object_id = created.webhook_id
+    return Answer(data=created)
 
 
 @router.get("", responses=error_responses(400))

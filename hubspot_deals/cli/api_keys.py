@@ -44,7 +44,8 @@ def _check_text(_: click.Context, __: click.Parameter, value: Any) -> Any:
     type=click.Choice([level.value for level in AccessLevel]),
     default=AccessLevel.READ.value,
     show_default=True,
-    help="read; run: also start, steer and remove scans; admin: also maintenance.",
+    help="read; run: also start, steer and remove scans; admin: also make and change "
+    "connections and webhooks, and maintenance.",
 )
 @click.option(
     "--days",

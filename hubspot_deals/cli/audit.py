@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import Any
 
 import click
 
@@ -49,7 +50,7 @@ def audit(  # noqa: PLR0913 - one parameter per option
     with command_line.database() as connection:
         found = find_entries(connection, wanted, limit=limit)
     if as_json:
-        echo_json([{**asdict(entry), "at": _moment(entry)} for entry in found])
+        echo_json([_document(entry) for entry in found])
         return
     columns = ("at", "actor", "action", "organization", "object", "outcome", "status", "request")
     rows = (
@@ -66,6 +67,12 @@ def audit(  # noqa: PLR0913 - one parameter per option
         for entry in found
     )
     echo_table(columns, rows)
+
+
+def _document(entry: AuditEntry) -> dict[str, Any]:
+    known = asdict(entry) | {"at": _moment(entry)}
+    del known["object_kind"]
+    return known
 
 
 def _moment(entry: AuditEntry) -> str:

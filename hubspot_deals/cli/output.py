@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hubspot_deals.contract import ScanStatus
+from hubspot_deals.logs import one_line
 
 _POLL_SECONDS: Final = 0.5
 _OFTEN_SECONDS: Final = 60.0
@@ -177,7 +178,8 @@ def _notice(scan: Scan) -> str:
 
 
 def _cell(value: object, width: int) -> str:
-    text = "" if value is None else str(value)
+    # Of the audit log, for one, callers have written some: a terminal must not obey them.
+    text = "" if value is None else one_line(str(value))
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 

@@ -1,7 +1,7 @@
 """The audit log: what callers of the API changed and read, and what operators did to its keys."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any, Final, Literal
@@ -9,21 +9,27 @@ from typing import Any, Final, Literal
 from psycopg import AsyncConnection, Connection
 from psycopg.rows import class_row
 
+from hubspot_deals.warehouse.owners import OwnedKind
+
 AuditOutcome = Literal["begun", "done", "refused", "failed", "cut off"]
 
 _DELETE_ROWS: Final = 20_000
 """At once, so that it takes a moment and is gone on with at the next tick."""
 
-# Of what the API could not know without asking: whose the scan is.
+# Of what the API could not know without asking: whose the object is.
 _INSERT: Final = """
     INSERT INTO hubspot_deals.audit_log
         (at, actor, action, organization_id, object_id, outcome, status, request_id)
-    SELECT e.at, e.actor, e.action, coalesce(e.organization_id, s.organization_id), e.object_id,
-        e.outcome, e.status, e.request_id
+    SELECT e.at, e.actor, e.action, coalesce(e.organization_id, s.organization_id,
+        c.organization_id, w.organization_id), e.object_id, e.outcome, e.status, e.request_id
     FROM unnest(%s::timestamptz[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
-        %s::smallint[], %s::text[]) WITH ORDINALITY AS
-        e(at, actor, action, organization_id, object_id, outcome, status, request_id, place)
-    LEFT JOIN hubspot_deals.scans s ON s.scan_id = e.object_id ORDER BY e.place RETURNING id
+        %s::smallint[], %s::text[], %s::text[]) WITH ORDINALITY AS
+        e(at, actor, action, organization_id, object_id, outcome, status, request_id, kind, place)
+    LEFT JOIN hubspot_deals.scans s ON e.kind = 'scan' AND s.scan_id = e.object_id
+    LEFT JOIN hubspot_deals.connections c
+        ON e.kind = 'connection' AND c.connection_id = e.object_id
+    LEFT JOIN hubspot_deals.webhooks w ON e.kind = 'webhook' AND w.webhook_id = e.object_id
+    ORDER BY e.place RETURNING id
 """
 _CLOSE: Final = """
     UPDATE hubspot_deals.audit_log SET outcome = %s, status = %s,
@@ -44,6 +50,8 @@ class AuditEntry:
     outcome: AuditOutcome = "begun"
     status: int | None = None
     request_id: str | None = None
+    object_kind: OwnedKind | None = field(default=None, compare=False)
+    """Where to look whose the object is; not kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +112,7 @@ def find_entries(
     }
     values = {name: getattr(wanted, name) for name in conditions}
     chosen = [text for name, text in conditions.items() if values[name] is not None]
-    names = ", ".join(field.name for field in fields(AuditEntry))
+    names = ", ".join(one.name for one in fields(AuditEntry) if one.compare)
     cursor = connection.cursor(row_factory=class_row(AuditEntry))
     cursor.execute(
         f"SELECT {names} FROM hubspot_deals.audit_log"

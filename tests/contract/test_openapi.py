@@ -201,3 +201,13 @@ def test_the_documentation_loads_nothing_from_elsewhere(client, path):
 @pytest.mark.parametrize("path", ["/openapi.json", "/api/v1/openapi.json"])
 def test_the_document_is_served(client, document, path):
     assert client.get(path).json() == document
+
+
+def test_the_document_is_written_once_however_many_ask(monkeypatch):
+    """Nobody is asked who they are for it, and nothing limits it."""
+    app, written = build_app(), []
+    monkeypatch.setattr(app, "openapi", lambda: written.append(1) or {"paths": {}})
+    with serve(app) as client:
+        for path in ("/openapi.json", "/api/v1/openapi.json") * 3:
+            assert client.get(path).json() == {"paths": {}}
+    assert len(written) == 1

@@ -28,6 +28,17 @@ NOWHERE = {
     "delivery_id": f"dlv_{'b' * 32}",
 }
 
+STANDING = {
+    "create_connection",
+    "change_connection",
+    "remove_connection",
+    "create_webhook",
+    "change_webhook",
+    "delete_webhook",
+    "rotate_secret",
+}
+"""What only an administrator of the organization may do: it goes on when its caller is gone."""
+
 
 def add_key(database, *, organizations, level="admin", expires="1 day", revoked=False):
     """Store a key and return it, with its public part."""

@@ -10,6 +10,7 @@ from hubspot_deals.contract import AccessLevel
 from tests.integration.access_cases import (
     MINE,
     NOWHERE,
+    STANDING,
     add_completed_scan,
     add_connection,
     add_key,
@@ -71,6 +72,7 @@ def test_each_caller_gets_from_a_route_with_an_id_what_it_may_have(service, data
         "foreign": add_key(database, organizations=foreign)[0],
         "reader": add_key(database, organizations=own, level="read")[0],
         "runner": add_key(database, organizations=own, level="run")[0],
+        "owner": add_key(database, organizations=own)[0],
         "admin": add_key(database, organizations=None)[0],
     }
 
@@ -95,13 +97,21 @@ def test_each_caller_gets_from_a_route_with_an_id_what_it_may_have(service, data
     needed = NEEDS[name].level
     assert answer.status_code in ({200, 202} if needed is AccessLevel.READ else {403}), answer.text
     if answer.status_code == 403:
-        assert 'error="insufficient_scope", scope="run"' in answer.headers["WWW-Authenticate"]
+        scope = f'error="insufficient_scope", scope="{needed}"'
+        assert scope in answer.headers["WWW-Authenticate"]
         unknown = ask(service, operation, keys["reader"], NOWHERE)
+        assert told(answer, *MINE.values()) == told(unknown, *NOWHERE.values())
+    # Who may have work done, and not say what goes on after it.
+    if name in STANDING:
+        answer = ask(service, operation, keys["runner"], MINE)
+        assert answer.status_code == 403
+        unknown = ask(service, operation, keys["runner"], NOWHERE)
         assert told(answer, *MINE.values()) == told(unknown, *NOWHERE.values())
     assert stored(database) == before
 
     # Who may do it: what comes then is the route's own answer.
-    for allowed in ("runner", "admin"):
+    entitled = ("runner", "admin") if name not in STANDING else ("owner", "admin")
+    for allowed in entitled:
         answer = ask(service, operation, keys[allowed], MINE)
         has_gone = name.startswith(("remove", "delete")) and allowed == "admin"
         assert answer.status_code == (404 if has_gone else answer.status_code)
@@ -199,9 +209,11 @@ def test_lists_of_connections_and_webhooks_are_of_the_callers_organizations(serv
         ("webhooks", {"url": "https://example.com/hook", "events": ["scan.completed"]}),
     ],
 )
-def test_what_is_made_is_of_an_own_organization(service, database, path, body):
-    key, _ = add_key(database, organizations=["org-1"], level="run")
-    reader, _ = add_key(database, organizations=["org-2"], level="read")
+def test_what_is_made_is_of_an_own_organization_and_by_its_administrator(
+    service, database, path, body
+):
+    key, _ = add_key(database, organizations=["org-1"])
+    runner, _ = add_key(database, organizations=["org-2"], level="run")
 
     for name in ("org-2", "org-of-nobody"):
         answer = service.post(
@@ -210,9 +222,10 @@ def test_what_is_made_is_of_an_own_organization(service, database, path, body):
         assert (answer.status_code, answer.json()["error_code"]) == (403, "FORBIDDEN")
         assert name not in answer.text
     refused = service.post(
-        f"/api/v1/{path}", json={**body, "organizationId": "org-2"}, headers=bearer(reader)
+        f"/api/v1/{path}", json={**body, "organizationId": "org-2"}, headers=bearer(runner)
     )
     assert refused.status_code == 403
+    assert 'scope="admin"' in refused.headers["WWW-Authenticate"]
     assert database.execute(f"SELECT count(*) FROM hubspot_deals.{path}").fetchone() == (0,)
 
 

@@ -1,13 +1,17 @@
 """With what callers say who they are, over HTTP on a real PostgreSQL."""
 
+import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import jwt
 from pydantic import SecretStr
 
+from api.access import credentials
 from api.access.credentials import KEY_SECONDS
 from api.main import create_app
 from api.testing import serve
+from hubspot_deals.redaction import HIDDEN, redact
 from tests.integration.access_cases import add_key, bearer, told
 from tests.unit import test_access_tokens as tokens
 
@@ -38,6 +42,7 @@ def test_a_token_and_a_key_are_taken_in_each_documented_place(api_settings, gate
             assert status(("Authorization", bad)) == 401
         assert status(("X-API-Key", key), ("Authorization", f"Bearer {key}")) == 401
         assert status(("X-API-Key", key), ("X-API-Key", key)) == 401
+        assert redact(f"what signs is {secret}") == f"what signs is {HIDDEN}"
 
 
 def test_a_key_that_is_revoked_or_runs_out_is_refused_after_a_moment(service, database):
@@ -62,6 +67,36 @@ def test_a_key_that_is_revoked_or_runs_out_is_refused_after_a_moment(service, da
         "SELECT count(*) FROM hubspot_deals.api_keys WHERE last_used_at > now() - interval '45 s'"
     )
     assert database.execute(fresh).fetchone() == (0,)
+
+
+def test_keys_that_somebody_made_up_take_no_connection_from_callers(service, database, monkeypatch):
+    """Each is looked up, before anything is limited: a flood of them would hold the whole pool."""
+    key, _ = add_key(database, organizations=None, level="read")
+    assert service.get("/scan/list", headers=bearer(key)).status_code == 200
+    find = credentials.find_key
+
+    async def find_slowly(connection, *parts):
+        if (found := await find(connection, *parts)) is None:
+            await asyncio.sleep(0.3)
+        return found
+
+    monkeypatch.setattr(credentials, "find_key", find_slowly)
+
+    def ask(number):
+        return service.get("/scan/list", headers=bearer(f"hsd_{number:08x}_{'x' * 43}")).status_code
+
+    with ThreadPoolExecutor(30) as flood:
+        refused = [flood.submit(ask, number) for number in range(30)]
+        time.sleep(0.2)
+        began = time.monotonic()
+        answer = service.get("/scan/list", headers=bearer(key))
+        took = time.monotonic() - began
+        statuses = {one.result() for one in refused}
+
+    assert (answer.status_code, took < 0.3) == (200, True), took
+    # Who waited for too long is told to come again.
+    assert statuses <= {401, 500}
+    assert 401 in statuses
 
 
 def test_open_mode_says_to_a_caller_behind_a_proxy_what_to_do(client):

@@ -15,7 +15,14 @@ from hubspot_deals.warehouse.audit_log import (
     delete_old_entries,
     find_entries,
 )
-from tests.integration.access_cases import add_completed_scan, add_key, bearer, start_body
+from tests.integration.access_cases import (
+    MINE,
+    add_completed_scan,
+    add_key,
+    add_what_is_mine,
+    bearer,
+    start_body,
+)
 
 
 def entries(database, count, **wanted):
@@ -98,8 +105,7 @@ def test_reads_are_in_the_log_soon_with_whose_they_were(service, database):
     service.get("/api/v1/scan/list?organizationId=org-1", headers=bearer(key))
     service.get("/api/v1/scan/list?organizationId=org-2", headers=bearer(key))
     service.get("/api/v1/results/scan-1/download/csv?tableName=deals", headers=bearer(admin))
-    # Neither who is nobody nor what is nobody's data fills the log.
-    service.get("/api/v1/scan/list")
+    # What is nobody's data does not fill the log.
     service.get("/api/v1/health", headers=bearer(key))
     service.get("/api/v1/pipeline/info", headers=bearer(key))
 
@@ -119,6 +125,88 @@ def test_reads_are_in_the_log_soon_with_whose_they_were(service, database):
     assert {e.actor for e in found[1:]} == {f"key:{key_id}"}
     assert len(entries(database, 4, object_id="scan-1")) == 4
     assert len(entries(database, 3, outcome="refused", organization_id=None)) == 3
+
+
+def test_the_log_says_whose_connections_and_webhooks_were_touched(service, database):
+    add_what_is_mine(database)
+    # A scan of somebody else may have a connection's id.
+    add_completed_scan(database, MINE["connection_id"], "org-2")
+    key, _ = add_key(database, organizations=["org-1"])
+    theirs, _ = add_key(database, organizations=["org-2"])
+    connection = f"/api/v1/connections/{MINE['connection_id']}"
+    webhook = f"/api/v1/webhooks/{MINE['webhook_id']}"
+
+    service.post(f"{connection}/pause", headers=bearer(key))
+    service.get(connection, headers=bearer(theirs))
+    service.get(f"{webhook}/deliveries", headers=bearer(theirs))
+    service.post(f"{webhook}/test", headers=bearer(key))
+    entries(database, 4)
+    service.delete(webhook, headers=bearer(key))
+    service.delete(connection, headers=bearer(key))
+
+    found = entries(database, 6)
+    told = {(e.action, e.object_id, e.organization_id, e.outcome) for e in found}
+    assert told == {
+        ("pause_connection", MINE["connection_id"], "org-1", "done"),
+        ("get_connection", MINE["connection_id"], "org-1", "refused"),
+        ("list_deliveries", MINE["webhook_id"], "org-1", "refused"),
+        ("test_webhook", MINE["webhook_id"], "org-1", "done"),
+        ("delete_webhook", MINE["webhook_id"], "org-1", "done"),
+        ("remove_connection", MINE["connection_id"], "org-1", "done"),
+    }
+
+
+def test_the_log_has_the_ids_that_the_service_chose(service, database):
+    key, _ = add_key(database, organizations=["org-1"])
+    made = {
+        "webhooks": {"url": "https://1.1.1.1/hook"},
+        "connections": {"auth": {"accessToken": "pat-na1-xxxxxxxx"}, "check": False},
+    }
+    for path, body in made.items():
+        answer = service.post(
+            f"/api/v1/{path}", json={"organizationId": "org-1", **body}, headers=bearer(key)
+        )
+        assert answer.status_code == 201, answer.text
+        (entry,) = find_entries(database, AuditFilter(), limit=1)
+        data = answer.json()["data"]
+        assert entry.object_id == data.get("webhookId", data.get("connectionId"))
+        assert (entry.organization_id, entry.status) == ("org-1", 201)
+
+
+def test_who_is_nobody_is_noted_by_address_and_cannot_fill_the_log(service, database):
+    add_completed_scan(database, "scan-1")
+    key, key_id = add_key(database, organizations=None, revoked=True)
+    for headers in [bearer(key), bearer("pat-na1-CANARY0123"), {}] * 50:
+        answer = service.get("/api/v1/scan/scan-1/status", headers=headers)
+        assert answer.status_code == 401
+    service.get("/nowhere", headers=bearer(key))
+    valid, _ = add_key(database, organizations=None)
+    service.get("/api/v1/scan/scan-1/status", headers=bearer(valid))
+
+    entry, *_ = entries(database, 2)[::-1]
+    assert (entry.actor, entry.action, entry.object_id, entry.organization_id) == (
+        "address:127.0.0.1",
+        "get_scan_status",
+        "scan-1",
+        "org-1",
+    )
+    assert (entry.outcome, entry.status) == ("refused", 401)
+    rows = database.execute("SELECT a::text FROM hubspot_deals.audit_log a").fetchall()
+    assert len(rows) == 2
+    assert not any(key_id in row or "CANARY" in row for (row,) in rows)
+
+
+def test_a_secret_in_a_path_or_a_request_id_is_not_written_down(service, database, caplog):
+    key, key_id = add_key(database, organizations=None)
+    secret = key.rpartition("_")[2]
+    headers = bearer(key) | {"X-Request-ID": key}
+
+    answer = service.get(f"/api/v1/scan/{key}/status", headers=headers)
+
+    assert secret not in answer.headers["X-Request-ID"]
+    (entry,) = entries(database, 1)
+    assert entry.object_id == f"hsd_{key_id}_[hidden]"
+    assert secret not in str(entry)
 
 
 def test_what_waits_is_written_when_the_process_ends(api_settings, gateway, database):

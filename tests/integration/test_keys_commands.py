@@ -108,6 +108,28 @@ def test_the_audit_log_can_be_read_and_filtered(run, service):
         assert len(found) == count, option
 
 
+def test_what_callers_have_written_into_the_log_steers_no_terminal(run, database):
+    database.execute(
+        "INSERT INTO hubspot_deals.audit_log (at, actor, action, outcome, object_id)"
+        " VALUES (now(), 'a', 'b', 'done', %s)",
+        ("\x1b]0;x\x07\nkey:1f2e3d4c",),
+    )
+    shown = run("audit").stdout
+    assert r"\x1b]0;x\x07\nkey:1f2e3d4c" in shown
+    assert "\x1b" not in shown
+    (entry,) = json.loads(run("audit", "--json").stdout)
+    assert set(entry) == {
+        "at",
+        "actor",
+        "action",
+        "organization_id",
+        "object_id",
+        "outcome",
+        "status",
+        "request_id",
+    }
+
+
 def test_without_a_prepared_database_it_is_said_what_to_do(run, database):
     assert (
         "set HUBSPOT_DEALS_DATABASE_URL"

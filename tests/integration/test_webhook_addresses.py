@@ -307,9 +307,37 @@ def test_what_may_be_subscribed(url, ports, permitted):
 
 def test_no_setting_opens_metadata_services_or_what_is_no_host():
     policy = AddressPolicy(allowed=parse_networks("0.0.0.0/0,::/0"), allow_http=True)
-    for text in ("169.254.169.254", "100.100.100.200", "fd00:ec2::254", "0.0.0.0", "::", "ff02::1"):
-        assert not policy.permits(ip_address(text), 80)
-    assert policy.permits(ip_address("10.0.0.1"), 80)
+    for text in (
+        "169.254.169.254",
+        "100.100.100.200",
+        "192.0.0.192",
+        "fd00:ec2::254",
+        "fd00:ec2::23",
+        "fd20:ce::254",
+        "fe80::a9fe:a9fe",
+        "0.0.0.0",
+        "::",
+        "ff02::1",
+        # The same ones in disguise.
+        "::ffff:169.254.169.254",
+        "::169.254.169.254",
+        "::ffff:0:169.254.169.254",
+        "64:ff9b::169.254.169.254",
+        "2002:a9fe:a9fe::1",
+        "::ffff:0.0.0.0",
+    ):
+        assert not policy.permits(ip_address(text), 80), text
+    for text in ("10.0.0.1", "::1", "::ffff:10.0.0.1", "64:ff9b::a00:1"):
+        assert policy.permits(ip_address(text), 80), text
+
+
+def test_a_gateway_to_ipv4_that_is_allowed_opens_nothing_behind_it_that_is_not():
+    """A cluster with IPv6 alone reaches IPv4 receivers by NAT64, and its operator says so."""
+    policy = AddressPolicy(allowed=parse_networks("64:ff9b::/96,10.1.0.0/16"))
+    assert policy.permits(ip_address("64:ff9b::8.8.8.8"), 443)
+    assert policy.permits(ip_address("64:ff9b::10.1.2.3"), 9999)
+    for text in ("127.0.0.1", "10.2.0.1", "192.168.0.1", "169.254.169.254"):
+        assert not policy.permits(ip_address(f"64:ff9b::{text}"), 443), text
 
 
 def test_what_python_calls_private_is_never_public():

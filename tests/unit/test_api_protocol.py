@@ -9,7 +9,7 @@ import time
 
 import pytest
 import uvicorn
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 
 from api import testing
 from api.edge.protocol import BoundedProtocol
@@ -38,6 +38,11 @@ def address(monkeypatch):
     async def late() -> Response:
         await asyncio.sleep(3 * PATIENCE)
         return Response(b"late")
+
+    @app.post("/take")
+    async def take(request: Request) -> dict[str, object]:
+        body = await request.body()
+        return {"size": len(body), "headers": list(request.headers)}
 
     monkeypatch.setattr(testing, "BoundedProtocol", Impatient)
     with testing.serve(app) as client:
@@ -127,6 +132,68 @@ def test_who_takes_the_answer_slowly_but_steadily_gets_it(address):
             received += len(piece)
             time.sleep(PATIENCE / 40)
         assert time.monotonic() - began > PATIENCE
+
+
+@pytest.mark.parametrize("path", ["/small", "/late", "/take"])
+@pytest.mark.parametrize("piece", [b"X-More: %b\r\n" % (b"x" * 900), b"x" * 1_000])
+def test_what_follows_a_body_for_ever_is_cut_off(address, path, piece):
+    """Each line would become a header of the request, in memory, until the client ends."""
+    with connect(address) as peer:
+        peer.sendall(
+            b"POST %b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"2\r\nab\r\n0\r\nX-First: 1" % path.encode()
+        )
+        peer.sendall(b"\r\n" if piece.startswith(b"X-") else b"")
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            while sent < 40_000_000:
+                peer.sendall(piece)
+                sent += len(piece)
+        assert sent < 40_000_000
+
+
+def test_what_follows_a_body_is_no_header(address):
+    with connect(address) as peer:
+        peer.sendall(
+            b"POST /take HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"2\r\nab\r\n0\r\nX-API-Key: secret\r\n\r\n"
+        )
+        answer = http.client.HTTPResponse(peer)
+        answer.begin()
+        assert json.loads(answer.read()) == {"size": 2, "headers": ["host", "transfer-encoding"]}
+        assert ask(peer)[0] == 200
+
+
+def test_a_body_of_many_small_chunks_is_taken(address):
+    with connect(address) as peer:
+        peer.sendall(b"POST /take HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        peer.sendall(b"1\r\na\r\n" * 100_000 + b"0\r\n\r\n")
+        answer = http.client.HTTPResponse(peer)
+        answer.begin()
+        assert json.loads(answer.read())["size"] == 100_000
+
+
+def test_who_hangs_up_with_requests_in_the_queue_ends_them_quietly(address, caplog):
+    """Whatever is being served then would be written to a socket that is closed."""
+    with connect(address) as peer:
+        peer.sendall(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n" * 3)
+        time.sleep(PATIENCE / 2)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    time.sleep(PATIENCE)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_nobody_gets_a_websocket(address, caplog):
+    """It would be bounded by nothing here, and be in no log of requests."""
+    with connect(address) as peer:
+        peer.sendall(
+            b"GET /small HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        answer = http.client.HTTPResponse(peer)
+        answer.begin()
+        assert (answer.status, answer.read()) == (200, b'"small"')
+    assert not [record for record in caplog.records if record.levelname != "INFO"]
 
 
 def test_uvicorn_finds_the_protocol_by_its_name():

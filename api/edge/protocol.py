@@ -141,10 +141,6 @@ class BoundedProtocol(HttpToolsProtocol):
         self._served = cycle
         super()._start_asgi_task(cycle, app)
 
-    def _should_upgrade(self) -> bool:
-        # There is nothing behind a WebSocket here, and nothing of all this would bound it.
-        return False
-
     def _unsupported_upgrade_warning(self) -> None:
         """Say nothing in the log: anybody may ask, as often as they like, and gets plain HTTP."""
 

@@ -86,6 +86,7 @@ def error_response(
     if status == http.HTTPStatus.NOT_FOUND:
         # An id that is quoted may be a credential that was sent in its place.
         text = redact(text)
+        more = {name: redact(one) if isinstance(one, str) else one for name, one in more.items()}
     body: dict[str, Any] = {
         "success": False,
         "status": "error",

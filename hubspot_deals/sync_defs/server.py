@@ -32,7 +32,11 @@ def load_anew() -> None:
     _client().reload_code(timeout=_RELOAD_SECONDS)
 
 
-@dg.sensor(minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
+@dg.sensor(
+    description="Starts the process that holds the connections again when it is gone.",
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
 def revive_sync_server(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     """Replace the process that holds the connections when it is gone, for lack of memory say.
 

@@ -116,5 +116,5 @@ def test_every_sensor_says_what_it_does_in_the_ui():
     syncs = build_sync_definitions(_resource(), [connection]).get_repository_def().sensor_defs
 
     said = {sensor.name: sensor.description for sensor in [*scans, *syncs]}
-    assert len(said) == 7
+    assert len(said) == 8
     assert all(said.values()), said

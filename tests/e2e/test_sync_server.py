@@ -21,7 +21,7 @@ def wait_until(condition):
     deadline = time.monotonic() + SECONDS
     while not condition():
         assert time.monotonic() < deadline, "nobody noticed"
-        time.sleep(0.5)
+        time.sleep(1.5)  # less often than health may be asked about
 
 
 def test_the_connections_are_held_again_when_their_process_has_died(stack) -> None:

@@ -90,11 +90,11 @@ READ = {
     "chunk with an extension": (CHUNKED + b"2;a=b\r\n{}\r\n0\r\n\r\n", 400),
     "five megabytes of extension": (
         CHUNKED + b"2;" + b"a" * 5 * MEGABYTE + b"\r\n{}\r\n0\r\n\r\n",
-        400,
+        431,
     ),
     "five megabytes of trailer": (
         CHUNKED + b"2\r\n{}\r\n0\r\nX-A: " + b"a" * 5 * MEGABYTE + b"\r\n\r\n",
-        400,
+        431,
     ),
     "an expectation nobody has": (
         POST + b"Expect: tea\r\nContent-Length: 2\r\n" + CLOSE + b"{}",

@@ -50,8 +50,8 @@ def revive_sync_server(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     try:
         load_anew()
     except DagsterUserCodeUnreachableError:
-        # It cannot take leave of the process that is gone.
-        context.log.debug("It was not asked in vain as long as the next tick finds it well.")
+        # The outer process has started another before it fails to take leave of the first.
+        context.log.debug("The next tick looks whether the process that was started is well.")
     return dg.SkipReason("The process that holds the connections was started again.")
 
 

@@ -5,10 +5,8 @@ Rows go into dlt's package as CSV files that are ready for COPY, so that dlt lin
 otherwise write three times.
 """
 
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
@@ -30,6 +28,7 @@ from hubspot_deals.tables import TABLES, Table
 from hubspot_deals.warehouse.connections import KEEPALIVES, NO_TIMEOUTS, open_connection
 from hubspot_deals.warehouse.csv_rows import CSV, spell
 from hubspot_deals.warehouse.destination import ThriftyPostgres
+from hubspot_deals.warehouse.scratch import working_folder
 
 if TYPE_CHECKING:
     from dlt.common.schema.typing import TTableSchema, TTableSchemaColumns
@@ -57,7 +56,8 @@ class ScanPipeline:
         """`session_name` is the PostgreSQL application name, by which past epochs are refused."""
         configure_dlt()
         self._is_new = True
-        self._folder = Path(tempfile.mkdtemp(prefix="hubspot-deals-"))
+        self._held = ExitStack()
+        self._folder = self._held.enter_context(working_folder())
         self._destination = ThriftyPostgres(dlt_credentials(database_url, session_name))
         self._pipeline = dlt.pipeline(
             pipeline_name=name,
@@ -75,7 +75,7 @@ class ScanPipeline:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._held.close()
 
     def load(
         self,

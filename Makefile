@@ -37,7 +37,7 @@ test: $(STAMP) ## Unit, contract, integration and end-to-end tests
 faults: $(STAMP) ## Kill and freeze everything during scans (half an hour); writes docs/reliability.md
 	$(BIN)/python -m pytest tests/faults -m faults --write-report $(PYTEST_ARGS)
 
-fuzz: $(STAMP) ## Send the API 20,000 requests made from its OpenAPI document (ten minutes)
+fuzz: $(STAMP) ## Send the API 20,000 requests made from its OpenAPI document (five minutes)
 	$(BIN)/python -m pytest tests/fuzz -s --show-capture=no $(PYTEST_ARGS)
 
 year: $(STAMP) ## Synchronize a simulated year and compare each copy (an hour); writes docs/sync-year.md

@@ -13,7 +13,7 @@ import schemathesis
 from schemathesis.generation.meta import TestPhase
 
 from hubspot_sandbox.testing import GOOD_TOKEN
-from tests.fuzz.things import ORGANIZATION, Supply, luck_of
+from tests.fuzz.things import ALL_KEPT, ORGANIZATION, Supply, luck_of
 
 GIVEN = os.environ  # noqa: TID251 - this program is started with them
 SUPPLY = Supply(GIVEN["FUZZ_DATABASE_URL"])
@@ -26,13 +26,15 @@ PLAIN = {"tableName", "organizationId", "limit", "format", "raw", "summary", "st
 def before_call(context, case, kwargs):
     """Put known values into every second request, chosen by what was generated."""
     luck = luck_of(case.method, case.path_parameters, case.query, case.body)
-    if luck.random() < 0.5:
+    ids = case.path_parameters or {}
+    changes = case.method.upper() not in {"GET", "HEAD", "OPTIONS"}
+    takes_known = luck.random() < 0.5
+    # The ids of the stateful phase come from earlier answers, and some are of what is kept.
+    would_spoil = changes and not ALL_KEPT.isdisjoint(map(str, ids.values()))
+    if would_spoil or (takes_known and ids and case.meta.phase.name is not TestPhase.STATEFUL):
+        ids.update(SUPPLY.ids(set(ids), luck, are_to_change=changes))
+    if not takes_known:
         return
-    # The ids of the stateful phase come from earlier answers.
-    if case.path_parameters and case.meta.phase.name is not TestPhase.STATEFUL:
-        changes = case.method.upper() not in {"GET", "HEAD", "OPTIONS"}
-        known = SUPPLY.ids(set(case.path_parameters), luck, are_to_change=changes)
-        case.path_parameters.update(known)
     if isinstance(case.query, dict):
         put_known_parameters(case.query, luck)
     if isinstance(case.body, dict):

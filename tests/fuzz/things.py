@@ -22,6 +22,7 @@ KEPT = {
     "webhook_id": f"wh_{'a' * 32}",
     "delivery_id": f"dlv_{'a' * 32}",
 }
+ALL_KEPT = frozenset({*KEPT_SCANS, *KEPT.values()})
 ORGANIZATION = "org-1"
 
 

@@ -13,6 +13,7 @@ from urllib.parse import quote_from_bytes
 
 from fastapi import Request
 
+from api.errors import query_faults
 from api.schemas import MAX_OFFSET, Pagination
 from hubspot_deals.redaction import redact
 
@@ -109,6 +110,17 @@ class Place:
             returned=len(rows),
             next_cursor=following,
         )
+
+
+def read_place(limit: int, mark: bytes, cursor: str | None, otherwise: str) -> Place:
+    """Return where a page of the list of this mark begins.
+
+    Raises RequestValidationError with the text `otherwise` for a cursor that is none of it.
+    """
+    after = None if cursor is None else Cursor.of_list(cursor, mark)
+    if cursor is not None and after is None:
+        raise query_faults((("cursor",), otherwise))
+    return Place(limit, mark, after)
 
 
 @lru_cache(maxsize=1024)

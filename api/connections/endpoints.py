@@ -17,8 +17,8 @@ from api.connections.schemas import (
     SyncRunPage,
 )
 from api.connections.service import Connections
-from api.cursors import Cursor, Place, headers_of, mark_of, mark_of_list
-from api.errors import query_faults, shorten
+from api.cursors import headers_of, mark_of, mark_of_list, read_place
+from api.errors import shorten
 from api.json_body import JsonRoute
 from api.scans.endpoints import IdempotencyKey
 from api.schemas import (
@@ -35,6 +35,7 @@ from hubspot_deals.sync_errors import ConnectionNotFoundError
 router = APIRouter(prefix="/connections", tags=["connections"], route_class=JsonRoute)
 
 _LONGEST_ECHO: Final = 255
+_WRONG_CURSOR: Final = "Pass a page's nextCursor back unchanged, to its list"
 _Responses = dict[int | str, dict[str, Any]]
 _NOT_FOUND: Final[_Responses] = error_responses() | {
     404: describe_error(
@@ -139,7 +140,7 @@ async def list_connections(  # noqa: PLR0913, PLR0917 - one parameter per parame
     """List the caller's connections, newest first."""
     organizations = caller.organizations_within(organization_id)
     mark = mark_of_list("connections", organizations)
-    page = await connections.page(organizations, _place(limit, mark, cursor))
+    page = await connections.page(organizations, read_place(limit, mark, cursor, _WRONG_CURSOR))
     response.headers.update(headers_of(request, page.pagination))
     return Answer(data=page)
 
@@ -184,7 +185,9 @@ async def list_sync_runs(  # noqa: PLR0913, PLR0917 - one parameter per paramete
 ) -> Answer[SyncRunPage]:
     """List a connection's runs, newest first."""
     mark = mark_of("sync_runs", connection_id)
-    page = await connections.page_of_runs(connection_id, _place(limit, mark, cursor))
+    page = await connections.page_of_runs(
+        connection_id, read_place(limit, mark, cursor, _WRONG_CURSOR)
+    )
     response.headers.update(headers_of(request, page.pagination))
     return Answer(data=page)
 
@@ -216,10 +219,3 @@ async def resume_connection(
 ) -> Confirmation[ChangedConnection]:
     """Let a paused connection go on; its next run catches up with what it has missed."""
     return await connections.resume(connection_id)
-
-
-def _place(limit: int, mark: bytes, text: str | None) -> Place:
-    after = None if text is None else Cursor.of_list(text, mark)
-    if text is not None and after is None:
-        raise query_faults((("cursor",), "Pass a page's nextCursor back unchanged, to its list"))
-    return Place(limit, mark, after)

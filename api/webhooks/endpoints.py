@@ -6,9 +6,9 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Depends, Path, Query, Request, Response, status
 
 from api.access.actor import Calling
-from api.cursors import Cursor, Place, headers_of, mark_of, mark_of_list
+from api.cursors import headers_of, mark_of, mark_of_list, read_place
 from api.dependencies import Keys, Pool
-from api.errors import query_faults, shorten
+from api.errors import shorten
 from api.json_body import JsonRoute
 from api.schemas import (
     MAX_LIMIT,
@@ -119,7 +119,9 @@ async def list_webhooks(  # noqa: PLR0913, PLR0917 - one parameter per parameter
     """List the caller's webhooks, newest first."""
     organizations = caller.organizations_within(organization_id)
     mark = mark_of_list("webhooks", organizations)
-    page = await service.page_of_webhooks(pool, organizations, _place(limit, mark, cursor))
+    page = await service.page_of_webhooks(
+        pool, organizations, read_place(limit, mark, cursor, _WRONG_CURSOR)
+    )
     response.headers.update(headers_of(request, page.pagination))
     return Answer(data=page)
 
@@ -178,7 +180,7 @@ async def list_deliveries(  # noqa: PLR0913, PLR0917 - one parameter per paramet
     """List what was sent to a webhook or is to be, newest first, with each attempt."""
     mark = mark_of("deliveries", webhook_id, delivery_status)
     page = await service.page_of_deliveries(
-        pool, webhook_id, _place(limit, mark, cursor), status=delivery_status
+        pool, webhook_id, read_place(limit, mark, cursor, _WRONG_CURSOR), status=delivery_status
     )
     response.headers.update(headers_of(request, page.pagination))
     return Answer(data=page)
@@ -194,10 +196,3 @@ async def replay_delivery(
 ) -> Answer[Delivery]:
     """Send an event once more, under the same `webhook-id`, with all attempts that it may take."""
     return Answer(data=await service.replay(pool, webhook_id, delivery_id))
-
-
-def _place(limit: int, mark: bytes, text: str | None) -> Place:
-    after = None if text is None else Cursor.of_list(text, mark)
-    if text is not None and after is None:
-        raise query_faults((("cursor",), _WRONG_CURSOR))
-    return Place(limit, mark, after)

@@ -13,6 +13,7 @@ from api.main import create_app
 from api.testing import serve
 from hubspot_deals.redaction import HIDDEN, redact
 from tests.integration.access_cases import add_key, bearer, told
+from tests.pace import within
 from tests.unit import test_access_tokens as tokens
 
 
@@ -93,7 +94,7 @@ def test_keys_that_somebody_made_up_take_no_connection_from_callers(service, dat
         took = time.monotonic() - began
         statuses = {one.result() for one in refused}
 
-    assert (answer.status_code, took < 0.3) == (200, True), took
+    assert (answer.status_code, took < within(1)) == (200, True), took
     # Who waited for too long is told to come again.
     assert statuses <= {401, 500}
     assert 401 in statuses

@@ -21,6 +21,7 @@ from hubspot_deals.local.throwaway import throwaway_postgres
 from hubspot_deals.warehouse import signs
 from hubspot_deals.warehouse.migrate import migrate
 from tests.conftest import TEST_KEYS
+from tests.pace import within
 
 PATHS = ("/api/v1/health", "/api/v1/health/ready", "/api/v1/health/live", "/health", "/metrics")
 FIRST_SECONDS = 1.0
@@ -117,7 +118,7 @@ def test_a_dagster_and_a_hubspot_that_never_answer_cost_less_than_a_second(own_p
     ):
         answers, seconds = slowest(client)
 
-    assert seconds < FIRST_SECONDS
+    assert seconds < within(FIRST_SECONDS)
     assert {path: status for path, (status, _) in answers.items()} == dict.fromkeys(PATHS, 200)
     checks = json.loads(answers["/health"][1])["checks"]
     assert checks["database"] == "healthy"
@@ -133,7 +134,7 @@ def test_a_postgresql_that_is_stopped_costs_less_than_a_second_and_is_found_agai
         client.get("/metrics")
         with frozen(own_postgres.url):
             answers, seconds = slowest(client)
-        assert seconds < FIRST_SECONDS
+        assert seconds < within(FIRST_SECONDS)
         codes = {path: status for path, (status, _) in answers.items()}
         assert codes == {
             "/api/v1/health": 503,
@@ -159,7 +160,7 @@ def test_a_database_that_accepts_and_never_answers_costs_less_than_a_second():
         url = nobody.replace("http://", "postgresql://user:secret-word@") + "/none"
         with api(url) as client:
             answers, seconds = slowest(client)
-    assert seconds < FIRST_SECONDS
+    assert seconds < within(FIRST_SECONDS)
     assert answers["/api/v1/health/live"][0] == 200
     assert answers["/api/v1/health/ready"][0] == 503
     assert not [text for _, text in answers.values() if "secret-word" in text]

@@ -20,6 +20,7 @@ from hubspot_deals import logs, redaction
 from hubspot_deals.defs.failures import secrets_kept
 from hubspot_deals.errors import LoadFailedError
 from hubspot_deals.redaction import HIDDEN, redact, redact_json
+from tests.pace import within
 
 KEY = base64.b64encode(bytes(range(32))).decode()
 
@@ -186,7 +187,7 @@ def test_no_text_that_a_caller_can_send_takes_long(piece, end):
     text = end + piece * (60_000 // len(piece)) + end
     began = time.perf_counter()
     redact(text)
-    assert time.perf_counter() - began < 1
+    assert time.perf_counter() - began < within(1)
 
 
 def test_a_json_line_carries_the_ids_of_its_request_and_its_run():

@@ -67,12 +67,12 @@ def sandbox() -> Iterator[SandboxProcess]:
 
 @pytest.fixture
 def settings(database_url: str, sandbox: SandboxProcess) -> PipelineSettings:
-    """Pipeline settings for the test's database and the shared sandbox, with short patience."""
+    """Pipeline settings for the test's database and the shared sandbox."""
     return PipelineSettings(
         database_url=SecretStr(database_url),
         encryption_keys=TEST_KEYS,
         hubspot_url=HttpUrl(sandbox.url),
         searches_per_second=1_000,
-        request_timeout_seconds=2,
-        retry_seconds=4,
+        request_timeout_seconds=10,
+        retry_seconds=20,
     )

@@ -10,6 +10,7 @@ from typing import Final
 import psycopg
 
 from api.database import ConnectionPool
+from api.tasks import end_tasks
 from hubspot_deals.warehouse.audit_log import (
     AuditEntry,
     begin_entry,
@@ -62,8 +63,7 @@ class AuditTrail:
         self._is_closing.set()
         self._is_wanted.set()
         await asyncio.wait([self._writer], timeout=_CLOSE_SECONDS)
-        self._writer.cancel()
-        await asyncio.gather(self._writer, return_exceptions=True)
+        await end_tasks([self._writer])
         for entry in self._waiting:
             _log(entry)
         self._waiting.clear()

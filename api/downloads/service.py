@@ -20,6 +20,7 @@ from api.downloads.schemas import DownloadManifest
 from api.downloads.spool import Spool
 from api.errors import SnapshotHiddenError, SnapshotReplacedError, UnknownColumnError
 from api.results.service import get_snapshot, table_of, with_labels
+from api.tasks import end_tasks
 from hubspot_deals.exports.order import ExportFormat, ExportOrder
 from hubspot_deals.warehouse.results import Snapshot, is_served
 from hubspot_deals.warehouse.scans import get_scan
@@ -110,8 +111,7 @@ class Downloads:
 
     async def close(self) -> None:
         """End what goes on in the background."""
-        self._sweeper.cancel()
-        await asyncio.gather(self._sweeper, return_exceptions=True)
+        await end_tasks([self._sweeper])
         await self._spool.close()
 
     async def _checked(self, export: Export, start: int, end: int | None) -> AsyncIterator[bytes]:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from api.downloads.export import Export
 from api.errors import DownloadFailedError, DownloadSpaceError, SnapshotHiddenError
+from api.tasks import end_tasks
 from hubspot_deals.errors import HubSpotDealsError
 from hubspot_deals.exports.order import ExportOrder
 
@@ -68,9 +69,7 @@ class Spool:
 
     async def close(self) -> None:
         """End the processes and remove the folder."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
         shutil.rmtree(self._folder, ignore_errors=True)
         os.close(self._lock)
 

@@ -16,6 +16,7 @@ from api.dagster.gateway import DagsterGateway, DagsterState
 from api.database import ConnectionPool
 from api.errors import DagsterRefusedError, DagsterUnavailableError
 from api.health.reach import HubSpotReach
+from api.tasks import end_tasks
 from hubspot_deals.warehouse.health import find_signs, is_migrated
 from hubspot_deals.warehouse.signs import RUN_HOST, SENSORS, Sign
 
@@ -99,9 +100,7 @@ class HealthProbe:
 
     async def close(self) -> None:
         """Drop checks that still hang."""
-        for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await end_tasks(self._tasks.values())
         await self._hubspot.close()
 
     def _ask(

@@ -7,6 +7,8 @@ from typing import Final
 
 import httpx
 
+from api.tasks import end_tasks
+
 _SECONDS: Final = 5.0
 _SLOW_SECONDS: Final = 1.0
 _KEEP_SECONDS: Final = 30.0
@@ -35,8 +37,7 @@ class HubSpotReach:
     async def close(self) -> None:
         """Drop a question that hangs, and end the connection."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end_tasks([self._task])
         await self._client.aclose()
 
     async def _ask(self) -> str:

@@ -17,6 +17,7 @@ from api.downloads.service import Downloads
 from api.health.meter import RequestMeter
 from api.health.probe import HealthProbe
 from api.metrics.families import part_families, stored_families
+from api.tasks import end_tasks
 from hubspot_deals.warehouse.figures import StoredFigures, read_figures
 
 logger = logging.getLogger(__name__)
@@ -64,8 +65,7 @@ class Metrics:
     async def close(self) -> None:
         """Drop a reading that hangs."""
         if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.gather(self._reading, return_exceptions=True)
+            await end_tasks([self._reading])
 
     async def _read(self) -> None:
         """Read what the database knows, unless that was just done; one reading at a time."""

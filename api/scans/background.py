@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Final
 
+from api.tasks import end_tasks
+
 _CLOSE_SECONDS: Final = 5
 
 
@@ -29,6 +31,4 @@ class Background:
         if not self._tasks:
             return
         _, unfinished = await asyncio.wait(self._tasks, timeout=_CLOSE_SECONDS)
-        for task in unfinished:
-            task.cancel()
-        await asyncio.gather(*unfinished, return_exceptions=True)
+        await end_tasks(unfinished)

@@ -19,6 +19,7 @@ from pydantic import SecretStr
 
 from api.database import ConnectionPool, read
 from api.logs import request_id
+from api.tasks import end_tasks
 from api.webhooks.sender import Attempt, Sender
 from hubspot_deals.errors import CredentialError
 from hubspot_deals.warehouse import deliveries, webhooks
@@ -90,11 +91,11 @@ class Deliverer:
 
     async def close(self) -> None:
         """Give what is under way a moment, and leave the rest to other processes at once."""
-        await _cancel(self._duties)
+        await end_tasks(self._duties)
         if self._in_flight:
             await asyncio.wait(self._in_flight, timeout=_LAST_WORDS_SECONDS)
         left = dict(self._in_flight)
-        await _cancel(list(left))
+        await end_tasks(left)
         if left:
             with _going_on():
                 async with self._pool.connection() as connection:
@@ -109,7 +110,8 @@ class Deliverer:
                 seconds = 0 if await self._claim() else _IDLE_SECONDS
             if seconds:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._may_claim.wait(), seconds)
+                    async with asyncio.timeout(seconds):
+                        await self._may_claim.wait()
 
     async def _claim(self) -> int:
         """Claim what is due and start sending it; return how much that was."""
@@ -227,9 +229,3 @@ def _going_on() -> Iterator[None]:
         logger.warning("Webhooks wait for the database: %s", type(error).__name__)
     except Exception:
         logger.exception("Webhooks cannot be sent")
-
-
-async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -130,7 +130,7 @@ def test_who_takes_the_answer_slowly_but_steadily_gets_it(address):
             piece = peer.recv(2_000_000)
             assert piece
             received += len(piece)
-            time.sleep(PATIENCE / 40)
+            time.sleep(PATIENCE / 20)
         assert time.monotonic() - began > PATIENCE
 
 

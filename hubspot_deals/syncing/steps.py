@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
+from math import ceil
 from typing import Any, Final
 
 import psycopg
@@ -316,7 +317,8 @@ class SyncSteps:
         if last is None:
             return 0
         cycle = timedelta(hours=self.lease.settings.refresh_hours)
-        due = int(min(1.0, (self._now - last) / cycle) * total)
+        # Rounded up: what is left over of each share would be missing at the end of a cycle.
+        due = ceil(min(1.0, (self._now - last) / cycle) * total)
         return due if due >= min(_LEAST_REFRESHED, total) else 0
 
     def _read_anew(self, ids: Sequence[str], after: str) -> None:
